@@ -1,0 +1,1 @@
+"""photonic: a photonic accelerator behind a PyTorch network."""

@@ -1,0 +1,313 @@
+"""The lower seam: a chip takes drive codes and gives ADC counts.
+
+A chip implements ``_measure``. The public ``measure`` is concrete: it checks codes and conditions, serialises callers,
+pads partial tiles for chips that want whole ones, checks what comes back, and counts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from photonic.errors import ChipError, ClosedError, RangeError, SaturationError, ShapeError
+from photonic.records import ChipSpec
+
+Conditions = Mapping[str, float | str]
+
+
+@dataclass
+class Usage:
+    """What was spent: of one call, or summed over many."""
+
+    calls: int = 0
+    shots: int = 0
+    tiles_programmed: int = 0
+    counts: int = 0
+    saturated: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Usage) -> None:
+        """Adds what another call spent."""
+        self.calls += other.calls
+        self.shots += other.shots
+        self.tiles_programmed += other.tiles_programmed
+        self.counts += other.counts
+        self.saturated += other.saturated
+        self.seconds += other.seconds
+
+    @property
+    def saturated_fraction(self) -> float:
+        """Fraction of the counts that stand at a rail of the ADC."""
+        return self.saturated / self.counts if self.counts else 0.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The raw counts of one call, what it spent, and telemetry where the chip has it.
+
+    Attributes:
+        counts: (R, C, B, m) in ``spec.count_dtype``.
+        usage: filled in by ``Chip.measure``.
+        telemetry: by name, e.g. times on the chip's own clock, power taps, temperature.
+    """
+
+    counts: Tensor
+    usage: Usage = field(default_factory=Usage)
+    telemetry: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class ResidentTiles:
+    """Which tiles the chip holds, least recently used first; fresh or not is decided by comparing codes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._held: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+
+    def program(self, tiles: Tensor, width: int) -> int:
+        """Visits tiles (T, P) of ``width`` inputs in order and returns how many of them had to be programmed."""
+        if self._capacity == 1 and len(tiles) > 1:
+            # the usual chip holds one tile: only runs of equal tiles are free, and that compares in one pass
+            inner = int((tiles[1:] != tiles[:-1]).any(dim=1).sum())
+            first = self._visit(tiles[0], width)
+            self._visit(tiles[-1], width)  # what the chip holds afterwards
+            return first + inner
+        return sum(self._visit(tile, width) for tile in tiles)
+
+    def _visit(self, tile: Tensor, width: int) -> int:
+        key = width, tile.contiguous().numpy().tobytes()
+        if key in self._held:
+            self._held.move_to_end(key)
+            return 0
+        self._held[key] = None
+        if len(self._held) > self._capacity:
+            self._held.popitem(last=False)
+        return 1
+
+    def forget(self) -> None:
+        """After a failed call nothing is known of what the chip holds."""
+        self._held.clear()
+
+
+class Chip(ABC):
+    """What measures: drive codes in, ADC counts out. Implement ``_measure``; the rest is here.
+
+    Args:
+        spec: what the chip says of itself; frozen.
+    """
+
+    def __init__(self, spec: ChipSpec) -> None:
+        self.spec = spec
+        self.usage = Usage()
+        self._lock = threading.RLock()
+        self._closed = False
+        self._resident = ResidentTiles(spec.resident_tiles)
+
+    @abstractmethod
+    def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Tensor | Measurement:
+        """Evaluates a grid of R x C tiles; called with the chip's lock held and everything checked.
+
+        Args:
+            weights: (R, C, P) drive codes in ``spec.code_dtype``, every one inside ``spec.weight_code_range``.
+            inputs: (C, B, N) input codes; the inputs of a column of tiles are shared by its R rows.
+            conditions: what the caller set of ``spec.conditions``.
+
+        Returns:
+            Counts (R, C, B, M) in ``spec.count_dtype``, or a Measurement of them with telemetry. With
+            ``spec.partial_tiles`` the tile may be smaller: inputs (C, B, n) and P = m x n give (R, C, B, m).
+        """
+
+    def measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions | None = None) -> Measurement:
+        """Checks the codes, measures, checks and counts what came back.
+
+        Args:
+            weights: (R, C, P) drive codes. With layout "elementwise" a call may use m <= M outputs and n <= N inputs:
+                P = m x n row-major.
+            inputs: (C, B, n) input codes.
+            conditions: settings by name, from ``spec.conditions``.
+
+        Returns:
+            The counts (R, C, B, m) and what they cost.
+
+        Raises:
+            ClosedError: after ``close()``.
+            ShapeError: shapes or dtypes do not fit the chip.
+            RangeError: a code or a condition is outside the chip's limits; nothing was sent.
+            ChipError: the chip broke its contract.
+            SaturationError: more counts at the rails than ``spec.max_saturated_fraction``.
+        """
+        settings = dict(conditions or {})
+        outputs = _check_shapes(self.spec, weights, inputs)
+        _check_codes("weights", weights, self.spec.weight_code_range)
+        _check_codes("inputs", inputs, self.spec.input_code_range)
+        _check_conditions(self.spec, settings)
+        with self._lock:
+            self._check_open()
+            programmed = self._resident.program(weights.flatten(0, 1), inputs.shape[-1])
+            started = time.perf_counter()
+            try:
+                result = self._measure(*self._padded(weights, inputs, outputs), settings)
+                measured = self._checked(result, weights, inputs, outputs)
+            except BaseException:
+                self._resident.forget()
+                self.safe_state()
+                raise
+            usage = self._count(measured.counts, weights, inputs, programmed, time.perf_counter() - started)
+        self._check_saturation(usage)
+        return replace(measured, usage=usage)
+
+    def safe_state(self) -> None:  # noqa: B027 - optional: a chip without hardware has nothing to make safe
+        """Brings the hardware to a safe state; called when a measurement ends in any exception, Ctrl-C included."""
+
+    def state(self) -> dict[str, int]:
+        """What a resumed run needs to draw the noise that an uninterrupted one would have drawn."""
+        return {}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Takes back what ``state()`` gave.
+
+        Raises:
+            ChipError: the state holds something that this chip does not know.
+        """
+        if state:
+            raise ChipError(f"chip {self.spec.chip_id} keeps no state, found {sorted(state)}; resume on the same chip")
+
+    def close(self) -> None:
+        """Releases the chip; a second call does nothing. Subclasses extend ``_close``."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._close()
+
+    def _close(self) -> None:  # noqa: B027 - optional: most chips hold nothing that must be released
+        """Releases what the subclass holds; called once."""
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"chip {self.spec.chip_id} is closed; open it again with photonic.open_chip")
+
+    def _padded(self, weights: Tensor, inputs: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
+        """Fills a partial tile up: unused inputs get the dark code, unused weights the code of zero."""
+        spec, n = self.spec, inputs.shape[-1]
+        if spec.partial_tiles or (outputs == spec.n_outputs and n == spec.n_inputs):
+            return weights, inputs
+        idle = max(0.0, spec.weight_code_range[0])
+        inputs = F.pad(inputs, (0, spec.n_inputs - n), value=spec.dark_code)
+        if spec.layout == "elementwise":
+            tile = weights.reshape(*weights.shape[:2], outputs, n)
+            tile = F.pad(tile, (0, spec.n_inputs - n, 0, spec.n_outputs - outputs), value=idle)
+            weights = tile.reshape(*weights.shape[:2], spec.drives)
+        return weights, inputs
+
+    def _checked(self, result: Tensor | Measurement, weights: Tensor, inputs: Tensor, outputs: int) -> Measurement:
+        """Refuses counts that the spec rules out, and drops the outputs that were not asked for."""
+        measured = result if isinstance(result, Measurement) else Measurement(result)
+        counts, spec = measured.counts, self.spec
+        m = outputs if spec.partial_tiles else spec.n_outputs
+        expected = (*weights.shape[:2], inputs.shape[1], m)
+        if tuple(counts.shape) != expected or counts.dtype != spec.count_dtype:
+            raise ChipError(
+                f"chip {spec.chip_id}: expected counts {expected} of {spec.count_dtype}, "
+                f"found {tuple(counts.shape)} of {counts.dtype}; nothing was padded or cut"
+            )
+        counts = counts[..., :outputs]
+        if counts.numel():
+            low, high = (float(v) for v in torch.aminmax(counts))
+            if not (spec.count_range[0] <= low and high <= spec.count_range[1]):
+                raise ChipError(f"chip {spec.chip_id}: counts in [{low}, {high}] leave the range {spec.count_range}")
+        return replace(measured, counts=counts)
+
+    def _count(self, counts: Tensor, weights: Tensor, inputs: Tensor, programmed: int, seconds: float) -> Usage:
+        usage = Usage(
+            calls=1,
+            shots=weights.shape[0] * weights.shape[1] * inputs.shape[1],
+            tiles_programmed=programmed,
+            counts=counts.numel(),
+            saturated=_at_rails(counts, self.spec),
+            seconds=seconds,
+        )
+        self.usage.add(usage)
+        return usage
+
+    def _check_saturation(self, usage: Usage) -> None:
+        limit = self.spec.max_saturated_fraction
+        if usage.saturated_fraction > limit:
+            raise SaturationError(
+                f"chip {self.spec.chip_id}: {usage.saturated_fraction:.1%} of the counts are at the rails, "
+                f"the limit is {limit:.1%}; lower the analog gain or raise adc_full_scale"
+            )
+
+
+def _at_rails(counts: Tensor, spec: ChipSpec) -> int:
+    """Counts at a rail; a chip without a converter has no rails."""
+    if spec.adc_bits is None:
+        return 0
+    low, high = spec.count_range
+    return int(torch.count_nonzero(counts <= low) + torch.count_nonzero(counts >= high))
+
+
+def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor) -> int:
+    """Returns m, the number of outputs that the call uses."""
+    if weights.ndim != 3 or inputs.ndim != 3 or weights.shape[1] != inputs.shape[0]:
+        raise ShapeError(
+            f"chip {spec.chip_id}: expected weights (R, C, P) and inputs (C, B, N) with the same C, "
+            f"found {tuple(weights.shape)} and {tuple(inputs.shape)}"
+        )
+    for name, codes in (("weights", weights), ("inputs", inputs)):
+        if codes.dtype != spec.code_dtype or codes.device.type != "cpu":
+            raise ShapeError(
+                f"chip {spec.chip_id}: {name} must be CPU codes of {spec.code_dtype}, "
+                f"found {codes.dtype} on {codes.device}"
+            )
+    p, n = weights.shape[-1], inputs.shape[-1]
+    if not 1 <= n <= spec.n_inputs:
+        raise ShapeError(f"chip {spec.chip_id} has {spec.n_inputs} inputs, found {n}")
+    if spec.layout == "program":
+        if p != spec.drives:
+            raise ShapeError(f"chip {spec.chip_id} takes {spec.drives} drive codes for a tile, found {p}")
+        return spec.n_outputs
+    if p % n or not 1 <= p // n <= spec.n_outputs:
+        raise ShapeError(
+            f"chip {spec.chip_id}: with {n} inputs a tile has m x {n} drive codes, 1 <= m <= {spec.n_outputs}, found {p}"
+        )
+    return p // n
+
+
+def _check_codes(name: str, codes: Tensor, limits: tuple[float, float]) -> None:
+    if codes.numel() == 0:
+        return
+    low, high = (float(v) for v in torch.aminmax(codes))
+    # NaN fails both comparisons, so it is refused here too
+    if not (limits[0] <= low and high <= limits[1]):
+        raise RangeError(f"{name}: codes must be in [{limits[0]:g}, {limits[1]:g}], found [{low:g}, {high:g}]")
+
+
+def _check_conditions(spec: ChipSpec, conditions: Conditions) -> None:
+    for name, value in conditions.items():
+        if name not in spec.conditions:
+            raise RangeError(
+                f"chip {spec.chip_id} offers no condition {name!r}; it offers {sorted(spec.conditions) or 'none'}"
+            )
+        if value not in spec.conditions[name]:
+            raise RangeError(
+                f"chip {spec.chip_id}: {name} must be one of {spec.conditions[name]}, found {value!r}; "
+                "a setting is never rounded or clipped"
+            )

@@ -1,0 +1,192 @@
+"""Between numbers and codes: pure functions for signs, scaling, tiling, encoding and decoding.
+
+Light is non-negative and a chip is small. A product of real matrices therefore becomes a product of non-negative (or
+signed, where the chip can) matrices with entries of at most 1, cut into tiles. Every sign encoding here is a linear
+map of whole matrices before and after the product, so that tiling and converters know nothing of signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from photonic.errors import RangeError
+from photonic.physics import modulator
+from photonic.records import ChipSpec, Response
+
+# plain: as it is; time: positive and negative parts one after the other; space: side by side on twice the inputs (or
+# outputs, for weights); offset: shifted into [0, 1]
+Sign = Literal["plain", "time", "space", "offset"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a weight (G, M, N) is cut into row tiles x (groups x column tiles), each m x n."""
+
+    groups: int
+    outputs: int
+    inputs: int
+    rows: int
+    columns: int
+    m: int
+    n: int
+
+    @classmethod
+    def of(cls, spec: ChipSpec, groups: int, outputs: int, inputs: int) -> Geometry:
+        """The fewest tiles; a weight smaller than the chip uses a part of it."""
+        m, n = min(outputs, spec.n_outputs), min(inputs, spec.n_inputs)
+        return cls(groups, outputs, inputs, -(-outputs // m), -(-inputs // n), m, n)
+
+
+def check_finite(name: str, low: Tensor, high: Tensor) -> None:
+    """Refuses NaN and infinity, found in the minimum and maximum that scaling needs anyway."""
+    if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
+        raise RangeError(f"{name} holds NaN or infinite values; a chip can only take finite numbers")
+
+
+def nonzero(scale: Tensor) -> Tensor:
+    """A scale of zero belongs to zeros only; any other divisor keeps them."""
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def encode_input_signs(v: Tensor, sign: Sign) -> Tensor:
+    """v (G, B, N) in [-1, 1] to what the inputs can carry; "time" doubles B, "space" doubles N."""
+    if sign == "time":
+        return torch.cat([v.clamp(min=0), v.neg().clamp_(min=0)], dim=1)
+    if sign == "space":
+        return torch.cat([v.clamp(min=0), v.neg().clamp_(min=0)], dim=2)
+    return v.add(1).mul_(0.5) if sign == "offset" else v
+
+
+def encode_weight_signs(weight: Tensor, inputs: Sign, weights: Sign) -> Tensor:
+    """weight (G, M, N) to what the chip can hold, given how the inputs are encoded; "space" doubles N and M."""
+    if inputs == "space":
+        weight = torch.cat([weight, -weight], dim=2)
+    if weights == "space":
+        weight = torch.cat([weight.clamp(min=0), weight.neg().clamp_(min=0)], dim=1)
+    return weight
+
+
+def decode_signs(y: Tensor, weight_sums: Tensor, inputs: Sign, weights: Sign) -> Tensor:
+    """Undoes both sign encodings.
+
+    Args:
+        y: (G, B', M') products of the encoded matrices.
+        weight_sums: (G, 1, M') sums of the encoded weights over N, for the offset.
+        inputs: how the inputs were encoded.
+        weights: how the weights were encoded.
+
+    Returns:
+        (G, B, M).
+    """
+    if inputs == "time":
+        positive, negative = y.chunk(2, dim=1)
+        y = positive - negative
+    elif inputs == "offset":
+        y = 2 * y - weight_sums
+    if weights == "space":
+        positive, negative = y.chunk(2, dim=2)
+        y = positive - negative
+    return y
+
+
+def tile_inputs(v: Tensor, cut: Geometry, fill: float) -> Tensor:
+    """(G, B, N) to (G x C, B, n), never copied per row tile; ``fill`` is what an unused input gets."""
+    g, b, n_all = v.shape
+    v = F.pad(v, (0, cut.columns * cut.n - n_all), value=fill)
+    return v.reshape(g, b, cut.columns, cut.n).transpose(1, 2).reshape(g * cut.columns, b, cut.n)
+
+
+def tile_weight(weight: Tensor, cut: Geometry) -> Tensor:
+    """(G, M, N) to (R, G x C, m, n), padded with zeros."""
+    g, m_all, n_all = weight.shape
+    weight = F.pad(weight, (0, cut.columns * cut.n - n_all, 0, cut.rows * cut.m - m_all))
+    tiles = weight.reshape(g, cut.rows, cut.m, cut.columns, cut.n).permute(1, 0, 3, 2, 4)
+    return tiles.reshape(cut.rows, g * cut.columns, cut.m, cut.n)
+
+
+def input_codes(values: Tensor, spec: ChipSpec, response: Response) -> Tensor:
+    """Codes of values in [0, 1] (or [-1, 1] where the inputs are signed), rounded to the nearest, half to even."""
+    codes = modulator.codes(response.inputs, values)
+    return codes.to(spec.code_dtype) if spec.input_bits is None else codes.round_().to(spec.code_dtype)
+
+
+@dataclass(frozen=True)
+class EncodedWeight:
+    """A weight as the chip holds it, and what decoding needs of it.
+
+    Attributes:
+        cut: the tiling.
+        codes: (R, G x C, m n) drive codes.
+        factor: (R, G x C, 1, m) what one count of each tile output is worth in the result.
+        offset: (G, 1, R m) what all tiles together add to the result when nothing shines in: dark level and zero count.
+        sums: (G, 1, R m) sums of the programmed weights over N.
+    """
+
+    cut: Geometry
+    codes: Tensor
+    factor: Tensor
+    offset: Tensor
+    sums: Tensor
+
+
+def encode_weight(weight: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> EncodedWeight:
+    """Scales each tile (or each row of each tile) to full scale, rounds to codes, and prepares the decoding.
+
+    A count is c = zero + k D with D = 1/N sum_j w_j T_j and T_j = T_min + (1 - T_min) v_j, hence
+    sum_j w_j v_j = (N (c - zero) / k - T_min sum_j w_j) / (1 - T_min), all times the tile's scale.
+
+    Args:
+        weight: (G, M, N) after the sign encoding.
+        spec: of the chip.
+        response: of its calibration.
+        per_row: a scale for each output of each tile instead of one for the tile.
+    """
+    cut = Geometry.of(spec, *weight.shape)
+    tiles = tile_weight(weight, cut)
+    scale = nonzero(tiles.abs().amax(dim=-1 if per_row else (-2, -1), keepdim=True))
+    codes = (tiles / scale).mul_(response.weight_code_one)
+    if spec.weight_bits is not None:
+        codes = codes.round_()
+    scale = scale.squeeze(-1).expand(*tiles.shape[:-1])  # (R, G C, m)
+    sums = codes.sum(dim=-1) / response.weight_code_one * scale
+    per_d = per_output(response.counts_per_d, cut, weight)
+    zero = per_output(response.zero_count, cut, weight)
+    level_min = response.inputs.level_min
+    factor = scale * (spec.n_inputs / (1 - level_min)) / per_d
+    dark = zero * factor + sums * (level_min / (1 - level_min))
+    return EncodedWeight(
+        cut=cut,
+        codes=codes.to(spec.code_dtype).flatten(-2),
+        factor=factor.unsqueeze(-2),
+        offset=_sum_columns(dark, cut),
+        sums=_sum_columns(sums, cut),
+    )
+
+
+def per_output(values: tuple[float, ...], cut: Geometry, like: Tensor) -> Tensor:
+    """One value, or the first m of one for each output, in the dtype and on the device of ``like``."""
+    return torch.tensor(values[: cut.m], dtype=like.dtype, device=like.device)
+
+
+def _sum_columns(values: Tensor, cut: Geometry) -> Tensor:
+    """(R, G x C, m) to (G, 1, R m): column tiles are summed, row tiles stand side by side."""
+    summed = values.reshape(cut.rows, cut.groups, cut.columns, cut.m).sum(dim=2)
+    return summed.transpose(0, 1).reshape(cut.groups, 1, cut.rows * cut.m)
+
+
+def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
+    """Counts (R, G x C, B, m) to products (G, B, M): weighs each tile, adds column tiles digitally, takes the dark off."""
+    cut, factor = encoded.cut, encoded.factor
+    rows, _, b, m = counts.shape
+    grid = counts.reshape(rows, cut.groups, cut.columns, b, m)
+    weights = factor.reshape(rows, cut.groups, cut.columns, 1, m)
+    y = grid[:, :, 0].to(factor.dtype).mul_(weights[:, :, 0])
+    for c in range(1, cut.columns):
+        y.addcmul_(grid[:, :, c].to(factor.dtype), weights[:, :, c])
+    y = y.permute(1, 2, 0, 3).reshape(cut.groups, b, rows * m)
+    return (y - encoded.offset)[..., : cut.outputs]

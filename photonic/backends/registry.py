@@ -1,0 +1,250 @@
+"""Spec strings: from ``sim:typical?device=41`` to an opened chip or backend.
+
+Resolved in this order: a registered scheme (entry-point group ``photonic.backends``), a ``.toml`` file, ``scheme://``,
+``package.module:factory``. ``?key=value&...`` are options; unknown ones raise.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+from photonic.backends.base import Backend
+from photonic.backends.calibrated import CalibratedBackend
+from photonic.backends.chip import Chip
+from photonic.errors import NominalCalibrationWarning, SpecError
+from photonic.records import Calibration
+
+GROUP = "photonic.backends"
+# options of CalibratedBackend; all others are the chip's
+BACKEND_OPTIONS = ("sign", "shots", "weight_scale", "analog_gain")
+
+Factory = Callable[..., Chip | Backend]
+
+
+@dataclass(frozen=True)
+class ParsedSpec:
+    """A spec string taken apart: ``head?key=value`` with options typed (numbers, true, false, none)."""
+
+    head: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, spec: str) -> ParsedSpec:
+        """Splits the options off.
+
+        Raises:
+            SpecError: empty, an option without a value, or one given twice.
+        """
+        head, mark, query = spec.partition("?")
+        if not head:
+            raise SpecError(f"a backend is named by a spec string such as 'sim' or 'digital', found {spec!r}")
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+        except ValueError as error:
+            raise SpecError(f"options are key=value&key=value, found {query!r} in {spec!r}") from error
+        if (mark and not pairs) or any(not value for _, value in pairs):
+            raise SpecError(f"every option needs a value (key=value&key=value), found {query!r} in {spec!r}")
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise SpecError(f"an option is given twice in {spec!r}")
+        return cls(head, {key: _typed(value) for key, value in pairs})
+
+
+def schemes() -> dict[str, EntryPoint]:
+    """Registered schemes by name; nothing is imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def open_chip(spec: str, *, seed: int | None = None, device: int | None = None) -> Chip:
+    """Opens a chip by its spec string.
+
+    Args:
+        spec: such as ``sim``, ``sim:pessimistic?device=41``, ``package.module:factory``.
+        seed: of the run's noise, and of the device unless that is given. Default 0.
+        device: of the hidden spread.
+
+    Raises:
+        SpecError: unknown, not honourable, or the name of a backend.
+    """
+    parsed = ParsedSpec.parse(spec)
+    misplaced = sorted(set(parsed.options) & set(BACKEND_OPTIONS))
+    if misplaced:
+        raise SpecError(
+            f"{', '.join(misplaced)} belong to a backend, not to a chip; use photonic.open_backend({spec!r})"
+        )
+    opened = _create(parsed, seed, device)
+    if isinstance(opened, Backend):
+        opened.close()
+        raise SpecError(f"{spec!r} is a backend, not a chip; use photonic.open_backend({spec!r})")
+    return opened
+
+
+def open_backend(
+    spec: str | Chip, *, calibration: Calibration | None = None, seed: int | None = None, device: int | None = None
+) -> Backend:
+    """Opens a backend by its spec string; a chip is paired with its calibration.
+
+    Args:
+        spec: such as ``digital``, ``sim``, ``sim:pessimistic?shots=4``, or an opened chip.
+        calibration: the chip's record; without it the nominal one is used, with a warning.
+        seed: of the run's noise, and of the device unless that is given. Default 0.
+        device: of the hidden spread.
+
+    Raises:
+        SpecError: unknown or not honourable.
+        CalibrationError: the record does not belong to the chip.
+
+    Warns:
+        NominalCalibrationWarning: a chip was opened without a measured calibration.
+    """
+    if isinstance(spec, Chip):
+        _warn_nominal(spec, calibration)
+        return CalibratedBackend(spec, calibration)
+    return Opener(seed=seed, device=device).backend(spec, calibration)
+
+
+class Opener:
+    """Opens spec strings for one run: equal specs open one chip, and all are closed together.
+
+    Args:
+        seed: as in ``open_backend``.
+        device: as in ``open_backend``.
+    """
+
+    def __init__(self, *, seed: int | None = None, device: int | None = None) -> None:
+        self._seed, self._device = seed, device
+        self._opened: dict[tuple[str, str], Chip | Backend] = {}
+        self._backends: dict[str, Backend] = {}
+
+    def backend(self, spec: str, calibration: Calibration | None = None) -> Backend:
+        """The backend of this spec string; the same object for the same string.
+
+        Raises:
+            SpecError: as ``open_backend``.
+        """
+        if spec not in self._backends:
+            self._backends[spec] = self._backend(spec, calibration)
+        return self._backends[spec]
+
+    def _backend(self, spec: str, calibration: Calibration | None) -> Backend:
+        parsed = ParsedSpec.parse(spec)
+        mine = {key: value for key, value in parsed.options.items() if key in BACKEND_OPTIONS}
+        rest = {key: value for key, value in parsed.options.items() if key not in BACKEND_OPTIONS}
+        key = parsed.head, repr(sorted(rest.items(), key=lambda item: item[0]))
+        if key not in self._opened:
+            self._opened[key] = _create(ParsedSpec(parsed.head, rest), self._seed, self._device)
+        opened = self._opened[key]
+        if isinstance(opened, Backend):
+            if mine or calibration:
+                raise SpecError(f"{spec!r} is not a chip: it takes no calibration and no option {sorted(mine)}")
+            return opened
+        _warn_nominal(opened, calibration)
+        text = "&".join(f"{name}={value}" for name, value in mine.items())
+        joint = "&" if "?" in opened.spec.chip_id else "?"
+        name = opened.spec.chip_id + (joint + text if text else "")
+        try:
+            return CalibratedBackend(opened, calibration, name=name, **mine)
+        except TypeError as error:
+            raise SpecError(f"{spec!r}: {error}") from error
+
+    def close(self) -> None:
+        """Closes every chip and backend that was opened here."""
+        for opened in self._opened.values():
+            opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _create(parsed: ParsedSpec, seed: int | None, device: int | None) -> Chip | Backend:
+    """Finds the factory of a spec string and calls it."""
+    options = dict(parsed.options)
+    seed = _merged("seed", seed, options)
+    device = _merged("device", device, options)
+    seeds = {"seed": 0 if seed is None else seed, "device": (seed or 0) if device is None else device}
+    scheme, _, argument = parsed.head.partition(":")
+    registered = schemes()
+    if scheme in registered:
+        return _checked(registered[scheme].load()(argument, **seeds, **options), parsed.head)
+    if parsed.head.endswith(".toml"):
+        raise SpecError(f"{parsed.head}: this version opens no chip from a file; known are {_known(registered)}")
+    if "://" not in parsed.head and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", parsed.head):
+        return _third_party(parsed.head, seeds, options)
+    raise SpecError(f"unknown backend {parsed.head!r}; known are {_known(registered)}, or package.module:factory")
+
+
+def _third_party(head: str, seeds: dict[str, int], options: dict[str, Any]) -> Chip | Backend:
+    """Calls ``package.module:factory`` with the options, and with the seeds that it takes."""
+    module_name, _, name = head.partition(":")
+    try:
+        factory: Factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"{head!r} cannot be opened: {error}; known schemes are {_known(schemes())}") from error
+    takes = inspect.signature(factory).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values()):
+        given = {**seeds, **options}
+    else:
+        unknown = sorted(set(options) - set(takes))
+        if unknown:
+            raise SpecError(f"{head} takes no option {', '.join(unknown)}; it takes {', '.join(takes) or 'none'}")
+        given = {**{key: value for key, value in seeds.items() if key in takes}, **options}
+    return _checked(factory(**given), head)
+
+
+def _checked(opened: object, head: str) -> Chip | Backend:
+    if not isinstance(opened, Chip | Backend):
+        raise SpecError(f"{head} must give a photonic Chip or Backend, found {type(opened).__name__}")
+    return opened
+
+
+def _merged(name: str, argument: int | None, options: dict[str, Any]) -> int | None:
+    """A seed from the argument or from the spec string; both and different is an error."""
+    if name not in options:
+        found = argument
+    else:
+        found = options.pop(name)
+        if argument is not None and argument != found:
+            raise SpecError(f"{name}={found} in the spec string contradicts the argument {name}={argument}")
+    if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 0):
+        raise SpecError(f"{name} must be a whole number of at least 0, found {found!r}")
+    return found
+
+
+def _warn_nominal(chip: Chip, calibration: Calibration | None) -> None:
+    if calibration is None:
+        warnings.warn(
+            f"chip {chip.spec.chip_id} is used with its nominal calibration, computed from its data sheet: "
+            "nothing was measured",
+            NominalCalibrationWarning,
+            stacklevel=4,
+        )
+
+
+def _known(registered: dict[str, EntryPoint]) -> str:
+    return ", ".join(sorted(registered)) or "none (is the package installed?)"
+
+
+def _typed(text: str) -> Any:
+    """Numbers, true, false and none as such; anything else stays text."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,113 @@
+"""The exception tree of photonic.
+
+Every message says what was expected, what was found and what to do::
+
+    PhotonicError
+    ├── SpecError            a spec string, option, preset or config key that cannot be honoured
+    ├── RecordError          a record (spec, calibration, run) with an unknown key or a value out of bounds
+    ├── ShapeError           tensors whose shapes or dtypes do not fit
+    ├── RangeError           a code, setting or condition out of its limits, or a number that is not finite
+    ├── ConversionError      a model that cannot be converted as asked
+    ├── BackendError
+    │   ├── ClosedError      use after close()
+    │   ├── DetachedError    a layer whose backend was left behind by pickling
+    │   ├── ChipError        a chip that broke its contract (shape, dtype or range of its counts)
+    │   ├── SaturationError  more counts at the rails than the chip allows
+    │   ├── GradientError    a gradient that this backend cannot give
+    │   └── RecomputeError   a forward repeated inside backward (activation checkpointing)
+    ├── CalibrationError     a calibration that does not belong to the chip, or failed
+    ├── DataError            a data set that is missing, damaged or of the wrong form
+    ├── RunError             a run folder that cannot be written, read or resumed
+    └── MissingExtraError    an optional package that is not installed
+"""
+
+from __future__ import annotations
+
+DISTRIBUTION = "photonic-torch"
+
+
+class PhotonicError(Exception):
+    """Base of every error that photonic raises on purpose."""
+
+
+class SpecError(PhotonicError, ValueError):
+    """A spec string, option, preset or config key that cannot be honoured."""
+
+
+class RecordError(PhotonicError, ValueError):
+    """A record with an unknown key or a value out of its bounds."""
+
+
+class ShapeError(PhotonicError, ValueError):
+    """Tensors whose shapes or dtypes do not fit together."""
+
+
+class RangeError(PhotonicError, ValueError):
+    """A code, setting or condition outside its limits, or a number that is not finite."""
+
+
+class ConversionError(PhotonicError, ValueError):
+    """A model that cannot be converted, attached or routed as asked."""
+
+
+class BackendError(PhotonicError, RuntimeError):
+    """Something went wrong while a backend or a chip was in use."""
+
+
+class ClosedError(BackendError):
+    """A chip or a backend was used after ``close()``."""
+
+
+class DetachedError(BackendError):
+    """A layer has no live backend: pickling keeps the spec string only."""
+
+
+class ChipError(BackendError):
+    """A chip broke its contract: wrong shape, dtype or range of its counts."""
+
+
+class SaturationError(BackendError):
+    """A larger fraction of the counts sits at the ADC's rails than the chip allows."""
+
+
+class GradientError(BackendError):
+    """A gradient was asked for that this backend cannot give."""
+
+
+class RecomputeError(BackendError):
+    """A forward pass was repeated inside backward; it would measure twice, with other noise."""
+
+
+class CalibrationError(PhotonicError):
+    """A calibration does not belong to the chip, has failed, or is missing what is asked of it."""
+
+
+class DataError(PhotonicError, ValueError):
+    """A data set is missing, damaged or not of the expected form."""
+
+
+class RunError(PhotonicError):
+    """A run folder cannot be written, read or resumed."""
+
+
+class MissingExtraError(PhotonicError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: the package that failed to import.
+        extra: the extra of this distribution that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(
+            f"{package} is needed for this and is not installed; install it with: pip install '{DISTRIBUTION}[{extra}]'"
+        )
+
+
+class PhotonicWarning(UserWarning):
+    """Base of every warning that photonic gives."""
+
+
+class NominalCalibrationWarning(PhotonicWarning):
+    """A chip is used with the calibration computed from its data sheet, not with a measured one."""

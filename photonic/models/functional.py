@@ -1,0 +1,187 @@
+"""Products on a backend, under autograd: forward on the backend, backward in PyTorch.
+
+The only custom ``autograd.Function`` of the project is here. Backward never touches the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from photonic.backends.base import Backend, ConvGeometry, Pullback, fold_output, ideal_pullback, unfold
+from photonic.errors import GradientError, RecomputeError, ShapeError
+
+Needs = tuple[bool, bool]
+Gradients = tuple[Tensor | None, Tensor | None]
+
+
+def matmul(x: Tensor, weight: Tensor, backend: Backend, *, gradient: str = "ideal") -> Tensor:
+    """Multiplies on a backend, differentiably: y = x @ weight.T.
+
+    Args:
+        x: (..., N), or (G, B, N) where the weight has groups.
+        weight: (M, N), or (G, M, N) for G products in one call.
+        backend: what the product runs on.
+        gradient: "ideal" (the plain product's, straight through) or another of ``backend.spec.gradients``.
+
+    Returns:
+        (..., M), or (G, B, M); the dtype is what ``torch.nn.functional.linear`` returns, autocast included.
+
+    Raises:
+        ShapeError: shapes or dtypes do not fit.
+        GradientError: the backend does not offer this gradient.
+        RecomputeError: called again inside backward, by activation checkpointing.
+        BackendError: whatever the backend or its chip raises; there is no fallback.
+    """
+    if weight.ndim == 3:
+        return _route(_Matmul(backend, gradient), x, weight)
+    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
+        raise ShapeError(f"expected x (..., N) and weight (M, N), found {tuple(x.shape)} and {tuple(weight.shape)}")
+    rows = x.reshape(1, x.shape[:-1].numel(), x.shape[-1])
+    y = _route(_Matmul(backend, gradient), rows, weight.unsqueeze(0))
+    return y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend: Backend, *, gradient: str = "ideal") -> Tensor:
+    """``matmul`` plus a bias (M,), which is added digitally."""
+    y = matmul(x, weight, backend, gradient=gradient)
+    return y if bias is None else y + bias.to(y.dtype)
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    backend: Backend,
+    geometry: ConvGeometry,
+    *,
+    gradient: str = "ideal",
+) -> Tensor:
+    """Convolves on a backend, differentiably; all groups in one call. The bias (C_out,) is added digitally.
+
+    Args:
+        x: (B, C_in, *size), 1 or 2 spatial dimensions.
+        weight: (C_out, C_in / groups, *kernel).
+        bias: (C_out,) or None.
+        backend: what the products run on.
+        geometry: stride, zero padding, dilation and groups.
+        gradient: as in ``matmul``.
+
+    Returns:
+        (B, C_out, *output_size).
+
+    Raises:
+        PhotonicError: as ``matmul``.
+    """
+    if gradient == "ideal":
+        y = _route(_Convolution(backend, gradient, geometry), x, weight)
+    else:
+        # other gradients are defined for the product; unfolding is differentiable
+        patches = unfold(x, tuple(weight.shape[2:]), geometry)
+        y = matmul(patches, weight.reshape(geometry.groups, -1, patches.shape[-1]), backend, gradient=gradient)
+        y = fold_output(y, x, weight, geometry)
+    return y if bias is None else y + bias.to(y.dtype).reshape(-1, *[1] * len(geometry.stride))
+
+
+@dataclass(frozen=True)
+class _Matmul:
+    """``Backend.matmul`` and its gradients."""
+
+    backend: Backend
+    gradient: str
+
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Pullback | None]:
+        if self.gradient == "ideal":
+            return self.backend.matmul(x, weight), None
+        return self.backend._matmul_vjp(x, weight)  # noqa: SLF001 - the seam's optional method, called only here
+
+    def backward(self, grad: Tensor, x: Tensor, weight: Tensor, needs: Needs) -> Gradients:
+        return ideal_pullback(grad, x, weight, needs)
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """``Backend.convolve`` and its ideal gradient: torch's own, never unfolded."""
+
+    backend: Backend
+    gradient: str
+    geometry: ConvGeometry
+
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Pullback | None]:
+        return self.backend.convolve(x, weight, self.geometry), None
+
+    def backward(self, grad: Tensor, x: Tensor, weight: Tensor, needs: Needs) -> Gradients:
+        g = self.geometry
+        zeros, mask = [0] * len(g.stride), [*needs, False]
+        grads = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, g.stride, g.padding, g.dilation, False, zeros, g.groups, mask
+        )
+        return grads[0], grads[1]
+
+
+class _OnBackend(torch.autograd.Function):
+    """Forward on the backend, backward in PyTorch; what backward needs is pinned at forward time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, product: _Matmul | _Convolution) -> Tensor:
+        y, ctx.pullback = product.forward(x, weight)
+        ctx.product = product
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors  # torch raises here if either was changed in place since the forward
+        with torch.autocast(x.device.type, enabled=False):
+            if ctx.pullback is None:
+                return *ctx.product.backward(grads[0], x, weight, ctx.needs_input_grad[:2]), None
+            if torch.is_grad_enabled():
+                raise GradientError(
+                    f"gradient {ctx.product.gradient!r} has no second derivative; use gradient='ideal' for double backward"
+                )
+            return *ctx.pullback(grads[0], ctx.needs_input_grad[:2]), None
+
+
+def _run(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
+    """Runs a product with the dtype rules of torch's own operation and the gradient that was asked for."""
+    backend = product.backend
+    if product.gradient not in backend.spec.gradients:
+        raise GradientError(
+            f"backend {backend.spec.name} offers the gradients {backend.spec.gradients}, found {product.gradient!r}"
+        )
+    device, dtype = x.device.type, x.dtype
+    if torch.is_autocast_enabled(device):
+        common = torch.promote_types(x.dtype, weight.dtype)
+        x, weight = x.to(common), weight.to(common)
+        # torch's autocast leaves float64 as it is
+        dtype = common if common == torch.float64 else torch.get_autocast_dtype(device)
+    elif x.dtype != weight.dtype:
+        raise ShapeError(f"expected x and weight of one dtype outside autocast, found {x.dtype} and {weight.dtype}")
+    if backend.spec.differentiable:
+        return product.forward(x, weight)[0].to(dtype)
+    _refuse_recompute(backend)
+    # inside, nothing may fall to half precision: neither by autocast nor by a half-precision operand
+    with torch.autocast(device, enabled=False):
+        y: Tensor = _OnBackend.apply(_wide(x), _wide(weight), product)
+    return y.to(dtype)
+
+
+# graph breaks are allowed here: locks, chips and data-dependent checks do not compile
+_route: Callable[[_Matmul | _Convolution, Tensor, Tensor], Tensor] = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _refuse_recompute(backend: Backend) -> None:
+    # private, but it is what torch.utils.checkpoint itself asks; there is no public way to know that backward runs
+    if torch._C._current_graph_task_id() != -1:  # noqa: SLF001
+        raise RecomputeError(
+            f"layer {backend.site.name or '(unnamed)'} was run again inside backward, as activation checkpointing does; "
+            f"{backend.spec.name} would measure a second time, with other noise. Take this layer out of the checkpoint"
+        )
