@@ -68,8 +68,8 @@ class CalibratedBackend(Backend):
             )
         _check_option("sign", sign, SIGNS)
         _check_option("weight_scale", weight_scale, ("row", "tile"))
-        if shots < 1:
-            raise SpecError(f"shots must be at least 1, found {shots}")
+        if not isinstance(shots, int) or isinstance(shots, bool) or shots < 1:
+            raise SpecError(f"shots must be a whole number of at least 1, found {shots!r}")
         if analog_gain is not None and analog_gain not in chip.spec.conditions.get("analog_gain", ()):
             offered = chip.spec.conditions.get("analog_gain", "none")
             raise SpecError(f"chip {chip.spec.chip_id} offers the analog gains {offered}, found {analog_gain}")

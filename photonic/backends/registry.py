@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl
 from photonic.backends.base import Backend
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip
-from photonic.errors import NominalCalibrationWarning, SpecError
+from photonic.errors import NominalCalibrationWarning, PhotonicError, SpecError
 from photonic.records import Calibration
 
 GROUP = "photonic.backends"
@@ -150,14 +150,11 @@ class Opener:
         text = "&".join(f"{name}={value}" for name, value in mine.items())
         joint = "&" if "?" in opened.spec.chip_id else "?"
         name = opened.spec.chip_id + (joint + text if text else "")
-        try:
-            return CalibratedBackend(opened, calibration, name=name, **mine)
-        except TypeError as error:
-            raise SpecError(f"{spec!r}: {error}") from error
+        return CalibratedBackend(opened, calibration, name=name, **mine)
 
     def close(self) -> None:
         """Closes every chip and backend that was opened here."""
-        for opened in self._opened.values():
+        for opened in (*self._backends.values(), *self._opened.values()):
             opened.close()
 
     def __enter__(self) -> Self:
@@ -193,6 +190,8 @@ def _third_party(head: str, seeds: dict[str, int], options: dict[str, Any]) -> C
         factory: Factory = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise SpecError(f"{head!r} cannot be opened: {error}; known schemes are {_known(schemes())}") from error
+    if not callable(factory):
+        raise SpecError(f"{head!r} cannot be opened: {name} is a {type(factory).__name__}, not a factory")
     takes = inspect.signature(factory).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values()):
         given = {**seeds, **options}
@@ -201,7 +200,14 @@ def _third_party(head: str, seeds: dict[str, int], options: dict[str, Any]) -> C
         if unknown:
             raise SpecError(f"{head} takes no option {', '.join(unknown)}; it takes {', '.join(takes) or 'none'}")
         given = {**{key: value for key, value in seeds.items() if key in takes}, **options}
-    return _checked(factory(**given), head)
+    try:
+        opened = factory(**given)
+    except PhotonicError:
+        raise
+    except Exception as error:
+        # whatever a third party's code raises, opening it is what failed
+        raise SpecError(f"{head} failed to open: {type(error).__name__}: {error}") from error
+    return _checked(opened, head)
 
 
 def _checked(opened: object, head: str) -> Chip | Backend:

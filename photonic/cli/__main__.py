@@ -1,0 +1,5 @@
+"""``python -m photonic.cli`` is ``photonic``."""
+
+from photonic.cli import main
+
+main(prog_name="photonic")

@@ -1,0 +1,61 @@
+"""Progress on stderr: bars on a terminal, else one line for each stage."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from photonic.cli.group import say
+from photonic.train import Progress
+
+
+class TerminalProgress(Progress):
+    """Draws what a run tells; a context manager that leaves the terminal clean."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+        if sys.stderr.isatty():
+            columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+            self._bars = Bars(TextColumn("{task.description}"), *columns, console=Console(stderr=True), transient=True)
+
+    def folder(self, path: Path) -> None:
+        """Remembers the run's folder, for the line after Ctrl-C."""
+        self.path = path
+        say(f"run folder {path}")
+
+    def stage(self, name: str, steps: int) -> None:
+        """Begins a new bar, or says the stage."""
+        if self._bars is None:
+            say(name)
+            return
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(name, total=steps)
+
+    def step(self, text: str = "") -> None:
+        """Moves the bar."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, advance=1, **({"description": text} if text else {}))
+
+    def note(self, text: str) -> None:
+        """Says it, above the bar."""
+        say(text)
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
