@@ -38,6 +38,11 @@ def _explain(name: str, error: ValidationError) -> str:
     return f"{name} is not valid: " + "; ".join(parts)
 
 
+def effective_bits(span: float, variance: float) -> float | None:
+    """Effective bits of a reading, log2(span / (sigma sqrt(12))); None where nothing limits them."""
+    return None if variance == 0 else math.log2(span / math.sqrt(12.0 * variance))
+
+
 class InputTransfer(Record):
     """How an input code becomes an optical level T of its channel.
 
@@ -173,7 +178,7 @@ class ChipSpec(Record):
         if self.adc_bits is not None:
             lsb = 1.0 / abs(self.response.counts_per_d[0])
             variance += lsb * lsb / 12.0
-        return None if variance == 0 else math.log2(2.0 * self.adc_full_scale / math.sqrt(12.0 * variance))
+        return effective_bits(2.0 * self.adc_full_scale, variance)
 
 
 class Calibration(Record):

@@ -171,7 +171,7 @@ def _run(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
 
 
 # graph breaks are allowed here: locks, chips and data-dependent checks do not compile
-_route: Callable[[_Matmul | _Convolution, Tensor, Tensor], Tensor] = torch.compiler.disable(_run)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+_route: Callable[[_Matmul | _Convolution, Tensor, Tensor], Tensor] = torch.compiler.disable(_run)
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ Derived ones (noise in LSB, effective bits, T_min) are computed, never stored.
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
-from photonic.records import InputTransfer, NoiseModel, Record, Response
+from photonic.records import InputTransfer, NoiseModel, Record, Response, effective_bits
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact since the SI of 2019
 
@@ -106,6 +108,19 @@ class ChipParameters(Record):
             counts_per_d=(1.0 if self.adc_bits is None else 1.0 / self.lsb,),
             noise=self.noise,
         )
+
+    @property
+    def enob(self) -> float | None:
+        """Effective bits at (S, D) = (1, 0), quantisation included: log2(span / (sigma sqrt(12))); None: unlimited."""
+        quantisation = 0.0 if self.adc_bits is None else self.lsb**2 / 12
+        return effective_bits(2 * self.adc_full_scale, self.noise.variance(1.0, 0.0) + quantisation)
+
+    def summary(self) -> str:
+        """One line of derived quantities: noise at three operating points, in LSB, and effective bits."""
+        points = ((0.0, 0.0), (1.0, 0.0), (1.0, self.adc_full_scale))
+        sigmas = " / ".join(f"{math.sqrt(self.noise.variance(s, d)) / self.lsb:.2f}" for s, d in points)
+        bits = "unlimited" if self.enob is None else f"{self.enob:.1f}"
+        return f"noise {sigmas} LSB at (S, D) = (0, 0) / (1, 0) / (1, {self.adc_full_scale:g}), effective bits {bits}"
 
 
 PRESETS: dict[str, ChipParameters] = {

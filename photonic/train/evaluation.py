@@ -37,7 +37,9 @@ def measure_accuracy(
     for _ in range(PASSES):
         passes.append(evaluate(photonic, x, y))
         passed()
-    same_weights = evaluate(_unconverted(photonic), x, y)
+    unconverted = copy.deepcopy(photonic)
+    unconvert_(unconverted)
+    same_weights = evaluate(unconverted, x, y)
     passed()
     std = statistics.stdev(passes)
     return Accuracy(

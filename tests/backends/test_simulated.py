@@ -194,3 +194,13 @@ def test_pessimistic_effective_bits_match_the_formula() -> None:
     variance = p.noise.thermal + p.noise.shot + p.lsb**2 / 12
     expected = math.log2(2 * p.adc_full_scale / math.sqrt(12 * variance))
     assert SimulatedChip(p).spec.enob == pytest.approx(expected)
+
+
+def test_every_preset_prints_its_derived_effective_bits() -> None:
+    """The parameters' and the data sheet's effective bits are one number."""
+    assert PRESETS["typical"].summary() == (
+        "noise 0.54 / 0.85 / 0.99 LSB at (S, D) = (0, 0) / (1, 0) / (1, 0.25), effective bits 6.4"
+    )
+    assert PRESETS["ideal"].summary().endswith("effective bits unlimited")
+    for parameters in PRESETS.values():
+        assert parameters.enob == SimulatedChip(parameters).spec.enob

@@ -50,8 +50,8 @@ def test_gradients_are_those_of_the_plain_product(backend: Backend) -> None:
     x, weight, bias = _random(3, 7), _random(6, 7, seed=1), _random(6, seed=2)
     images, kernel = _random(2, 4, 5, 4), _random(6, 2, 3, 2, seed=1)
     for check in (gradcheck, gradgradcheck):
-        assert check(lambda *operands: linear(*operands, backend), (x, weight, bias))
-        assert check(lambda *operands: convolve(*operands, backend, GEOMETRY), (images, kernel, bias))
+        assert check(lambda *operands: linear(*operands, backend), (x, weight, bias), fast_mode=True)
+        assert check(lambda *operands: convolve(*operands, backend, GEOMETRY), (images, kernel, bias), fast_mode=True)
 
 
 def test_backward_never_touches_the_chip() -> None:
@@ -187,6 +187,8 @@ def test_a_backend_s_own_gradient_is_pinned_at_forward_time() -> None:
         torch.autograd.grad(y, x, create_graph=True)
 
 
+# after a graph break dynamo asks every tensor for its .grad; it hides that warning, but not from "error"
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compile_runs_with_a_graph_break() -> None:
     """A compiled function calls the chip once per forward and keeps its gradient."""
     backend = _ideal()
