@@ -60,7 +60,7 @@ class CalibratedBackend(Backend):
         calibration = calibration or Calibration.from_spec(chip.spec)
         if calibration.chip_id != chip.spec.chip_id:
             raise CalibrationError(
-                f"this calibration belongs to {calibration.chip_id}, the chip is {chip.spec.chip_id}; calibrate this chip"
+                f"this calibration belongs to {calibration.chip_id}, the chip is {chip.spec.chip_id}; calibrate it"
             )
         if chip.spec.layout != "elementwise":
             raise SpecError(

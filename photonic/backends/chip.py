@@ -286,7 +286,7 @@ def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor) -> int:
         return spec.n_outputs
     if p % n or not 1 <= p // n <= spec.n_outputs:
         raise ShapeError(
-            f"chip {spec.chip_id}: with {n} inputs a tile has m x {n} drive codes, 1 <= m <= {spec.n_outputs}, found {p}"
+            f"chip {spec.chip_id}: with {n} inputs a tile has m x {n} codes, 1 <= m <= {spec.n_outputs}, found {p}"
         )
     return p // n
 

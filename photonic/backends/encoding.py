@@ -180,7 +180,7 @@ def _sum_columns(values: Tensor, cut: Geometry) -> Tensor:
 
 
 def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
-    """Counts (R, G x C, B, m) to products (G, B, M): weighs each tile, adds column tiles digitally, takes the dark off."""
+    """Counts (R, G x C, B, m) to products (G, B, M): weighs tiles, adds columns digitally, takes the dark off."""
     cut, factor = encoded.cut, encoded.factor
     rows, _, b, m = counts.shape
     grid = counts.reshape(rows, cut.groups, cut.columns, b, m)

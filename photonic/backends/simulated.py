@@ -131,6 +131,8 @@ class SimulatedChip(Chip):
 
     def _dark(self, m: int, n: int) -> tuple[Tensor, Tensor]:
         """What the channels beyond n add to D (m,) and S (1,): dark code through weights of zero."""
+        if n == self.spec.n_inputs:
+            return torch.zeros(m, dtype=self._dtype), torch.zeros(1, dtype=self._dtype)
         unused = torch.zeros(1, self.spec.n_inputs, dtype=self._dtype)
         light = self._levels(unused)[..., n:]
         w_d, w_s = self._device.bank.matrices(self.parameters, unused.expand(m, -1).clone(), self._dtype)

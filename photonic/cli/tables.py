@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from photonic.train import Result
 
@@ -42,9 +40,8 @@ def print_result(result: Result) -> None:
     click.echo(f"run folder: {result.out}")
 
 
-def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
-    """Prints columns without rules; nothing in them is markup, and nothing is cut."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for row in rows:
-        table.add_row(*row)
-    Console(markup=False, highlight=False, soft_wrap=True).print(table)
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Prints two columns; nothing is cut or wrapped, so that paths and commands can be copied."""
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        click.echo(f"{label:<{width}}   {value}".rstrip())

@@ -141,7 +141,7 @@ class _OnBackend(torch.autograd.Function):
                 return *ctx.product.backward(grads[0], x, weight, ctx.needs_input_grad[:2]), None
             if torch.is_grad_enabled():
                 raise GradientError(
-                    f"gradient {ctx.product.gradient!r} has no second derivative; use gradient='ideal' for double backward"
+                    f"gradient {ctx.product.gradient!r} has no second derivative; gradient='ideal' has one"
                 )
             return *ctx.pullback(grads[0], ctx.needs_input_grad[:2]), None
 
@@ -179,9 +179,8 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _refuse_recompute(backend: Backend) -> None:
-    # private, but it is what torch.utils.checkpoint itself asks; there is no public way to know that backward runs
-    if torch._C._current_graph_task_id() != -1:  # noqa: SLF001
+    if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - torch.utils.checkpoint asks it too; nothing public does
         raise RecomputeError(
-            f"layer {backend.site.name or '(unnamed)'} was run again inside backward, as activation checkpointing does; "
+            f"layer {backend.site.name or '(unnamed)'} ran again inside backward, as activation checkpointing does: "
             f"{backend.spec.name} would measure a second time, with other noise. Take this layer out of the checkpoint"
         )

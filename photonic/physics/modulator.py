@@ -26,7 +26,7 @@ def mzm(half_phase: Tensor, level_min: float) -> Tensor:
 
 
 def codes(transfer: InputTransfer, values: Tensor) -> Tensor:
-    """Codes, not yet rounded, whose level is T_min + (1 - T_min) v for v in [0, 1] (linear: v itself, which may be < 0).
+    """Codes, not yet rounded, whose level is T_min + (1 - T_min) v for v in [0, 1] (linear: v, which may be < 0).
 
     Values a rounding error outside [0, 1] are the caller's; arcsine needs them inside.
     """

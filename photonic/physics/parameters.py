@@ -26,7 +26,7 @@ class ChipParameters(Record):
     n_outputs: int = Field(default=64, ge=1, description="M, balanced detector pairs")
     n_inputs: int = Field(default=64, ge=1, description="N, wavelength channels")
 
-    # detection: shot 2 q I B, thermal i_n^2 B, RIN 10^(RIN/10) I^2 B (Agrawal, Fiber-Optic Communication Systems, ch. 4)
+    # detection: shot 2 q I B, thermal i_n^2 B, RIN 10^(RIN/10) I^2 B (Agrawal, Fiber-Optic Comm. Systems, ch. 4)
     power_per_pair_w: float = Field(default=1e-3, gt=0, description="at a balanced pair, full scale, after the links")
     responsivity_a_per_w: float = Field(
         default=1.0, gt=0, le=1.6, description="1.6 A/W: unit quantum efficiency at 2 um"

@@ -18,7 +18,7 @@ def draw_curves(history: Sequence[Metrics], result: Result) -> io.BytesIO:
     # slow to import; and a Figure of its own touches neither pyplot's state nor a display
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
@@ -34,6 +34,9 @@ def draw_curves(history: Sequence[Metrics], result: Result) -> io.BytesIO:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+    for ticks in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
+        ticks(FuncFormatter(lambda value, _: f"{value:g}"))
+    loss.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     loss.legend(frameon=False)
     accuracy.legend(frameon=False, loc="lower right")
     figure.suptitle(f"{result.model} on {_short(result.data)}, {_short(result.backend)}, seed {result.seed}", fontsize=10)

@@ -15,6 +15,7 @@ from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions
 from photonic.backends.simulated import open_simulated
 from photonic.errors import CalibrationError, RangeError, SpecError
+from photonic.physics.parameters import ChipParameters
 from photonic.records import Calibration, ChipSpec, InputTransfer, Response
 
 
@@ -62,7 +63,9 @@ SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 40), st.
 
 
 @settings(max_examples=30, deadline=None)
-@given(SHAPES, st.sampled_from(["auto", "time", "space", "offset"]), st.sampled_from(["row", "tile"]), st.integers(0, 9))
+@given(
+    SHAPES, st.sampled_from(["auto", "time", "space", "offset"]), st.sampled_from(["row", "tile"]), st.integers(0, 9)
+)
 def test_ideal_equals_matmul_for_every_shape_and_encoding(
     shape: tuple[int, int, int, int], sign: str, weight_scale: str, seed: int
 ) -> None:
@@ -81,7 +84,8 @@ def test_a_chip_without_signs_multiplies_signed_matrices(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "relative"), [(torch.float16, 1e-3), (torch.bfloat16, 8e-3), (torch.float32, 1e-5), (torch.float64, 1e-12)]
+    ("dtype", "relative"),
+    [(torch.float16, 1e-3), (torch.bfloat16, 8e-3), (torch.float32, 1e-5), (torch.float64, 1e-12)],
 )
 def test_every_float_dtype_comes_back_as_it_went_in(dtype: torch.dtype, relative: float) -> None:
     """Half precisions cost their own rounding of the result, nothing more."""
@@ -169,7 +173,8 @@ def test_offset_encoding_doubles_the_noise_of_one_shot() -> None:
     fields = {"seed": 3, "adc_bits": 14, "adc_full_scale": 2.0, "shot_noise": False, "rin_db_per_hz": None}
 
     def deviation(x: Tensor) -> float:
-        return CalibratedBackend(open_simulated("typical", **fields), sign="offset").matmul(x, weight).std(dim=1).mean().item()
+        backend = CalibratedBackend(open_simulated("typical", **fields), sign="offset")
+        return backend.matmul(x, weight).std(dim=1).mean().item()
 
     one_sided = torch.full((1, 4000, 64), 0.5)
     one_sided[:, :, 0] = 1.0
@@ -209,18 +214,16 @@ def test_a_static_range_scales_and_refuses_what_exceeds_it() -> None:
 
 def test_the_nominal_calibration_misses_the_hidden_spread_only() -> None:
     """A typical device with nominal calibration errs by a few percent; without its spread by the converters only."""
-    x, weight = torch.rand(1, 500, 64, generator=torch.Generator().manual_seed(2)), _operands((1, 1, 64, 32), 5)[1].float()
+    x = torch.rand(1, 500, 64, generator=torch.Generator().manual_seed(2))
+    weight = _operands((1, 1, 64, 32), 5)[1].float()
     exact = x @ weight.mT
 
     def error(**fields: float) -> float:
         y = CalibratedBackend(open_simulated("typical", **fields), shots=64).matmul(x, weight)
         return ((y - exact).norm() / exact.norm()).item()
 
-    spread = {
-        name: 0.0
-        for name in ("resonance_spread_nm", "fwhm_spread", "channel_spread", "v_pi_spread", "bias_spread_rad", "gain_spread")
-    }
-    assert error() > 3 * error(**spread, offset_spread_lsb=0.0)
+    spread = [name for name in ChipParameters.model_fields if "spread" in name]
+    assert error() > 3 * error(**dict.fromkeys(spread, 0.0))
 
 
 def test_another_chip_s_calibration_is_refused() -> None:

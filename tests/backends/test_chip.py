@@ -118,7 +118,13 @@ def test_after_a_failed_call_every_tile_is_programmed_again() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "inputs"),
-    [((12,), (1, 3, 4)), ((1, 2, 12), (1, 3, 4)), ((1, 1, 12), (1, 3, 5)), ((1, 1, 13), (1, 3, 4)), ((1, 1, 16), (1, 3, 4))],
+    [
+        ((12,), (1, 3, 4)),
+        ((1, 2, 12), (1, 3, 4)),
+        ((1, 1, 12), (1, 3, 5)),
+        ((1, 1, 13), (1, 3, 4)),
+        ((1, 1, 16), (1, 3, 4)),
+    ],
 )
 def test_shapes_that_do_not_fit_the_chip_are_refused(weights: tuple[int, ...], inputs: tuple[int, ...]) -> None:
     """Before anything is sent."""
@@ -130,7 +136,7 @@ def test_shapes_that_do_not_fit_the_chip_are_refused(weights: tuple[int, ...], i
 
 def test_codes_of_another_dtype_are_refused() -> None:
     """float codes to a chip with converters would be rounded silently."""
-    with pytest.raises(ShapeError, match="CPU codes of torch.int16"):
+    with pytest.raises(ShapeError, match=r"CPU codes of torch\.int16"):
         EchoChip().measure(torch.zeros(1, 1, 12), _codes(1, 3, 4))
 
 
