@@ -156,12 +156,20 @@ class Chip(ABC):
             started = time.perf_counter()
             try:
                 result = self._measure(*self._padded(weights, inputs, outputs), settings)
-                measured = self._checked(result, weights, inputs, outputs)
+                measured, saturated = self._checked(result, weights, inputs, outputs)
             except BaseException:
                 self._resident.forget()
                 self.safe_state()
                 raise
-            usage = self._count(measured.counts, weights, inputs, programmed, time.perf_counter() - started)
+            usage = Usage(
+                calls=1,
+                shots=weights.shape[0] * weights.shape[1] * inputs.shape[1],
+                tiles_programmed=programmed,
+                counts=measured.counts.numel(),
+                saturated=saturated,
+                seconds=time.perf_counter() - started,
+            )
+            self.usage.add(usage)
         self._check_saturation(usage)
         return replace(measured, usage=usage)
 
@@ -217,8 +225,10 @@ class Chip(ABC):
             weights = tile.reshape(*weights.shape[:2], spec.drives)
         return weights, inputs
 
-    def _checked(self, result: Tensor | Measurement, weights: Tensor, inputs: Tensor, outputs: int) -> Measurement:
-        """Refuses counts that the spec rules out, and drops the outputs that were not asked for."""
+    def _checked(
+        self, result: Tensor | Measurement, weights: Tensor, inputs: Tensor, outputs: int
+    ) -> tuple[Measurement, int]:
+        """Refuses counts that the spec rules out, drops outputs nobody asked for, and counts those at the rails."""
         measured = result if isinstance(result, Measurement) else Measurement(result)
         counts, spec = measured.counts, self.spec
         m = outputs if spec.partial_tiles else spec.n_outputs
@@ -229,23 +239,7 @@ class Chip(ABC):
                 f"found {tuple(counts.shape)} of {counts.dtype}; nothing was padded or cut"
             )
         counts = counts[..., :outputs]
-        if counts.numel():
-            low, high = (float(v) for v in torch.aminmax(counts))
-            if not (spec.count_range[0] <= low and high <= spec.count_range[1]):
-                raise ChipError(f"chip {spec.chip_id}: counts in [{low}, {high}] leave the range {spec.count_range}")
-        return replace(measured, counts=counts)
-
-    def _count(self, counts: Tensor, weights: Tensor, inputs: Tensor, programmed: int, seconds: float) -> Usage:
-        usage = Usage(
-            calls=1,
-            shots=weights.shape[0] * weights.shape[1] * inputs.shape[1],
-            tiles_programmed=programmed,
-            counts=counts.numel(),
-            saturated=_at_rails(counts, self.spec),
-            seconds=seconds,
-        )
-        self.usage.add(usage)
-        return usage
+        return replace(measured, counts=counts), _count_rails(counts, spec)
 
     def _check_saturation(self, usage: Usage) -> None:
         limit = self.spec.max_saturated_fraction
@@ -256,12 +250,19 @@ class Chip(ABC):
             )
 
 
-def _at_rails(counts: Tensor, spec: ChipSpec) -> int:
-    """Counts at a rail; a chip without a converter has no rails."""
+def _count_rails(counts: Tensor, spec: ChipSpec) -> int:
+    """Counts at a rail; a chip without a converter has none. Refuses counts beyond the rails, NaN among them."""
+    if counts.numel() == 0:
+        return 0
+    (low, high), (least, most) = spec.count_range, (float(v) for v in torch.aminmax(counts))
+    if not (low <= least and most <= high):
+        raise ChipError(f"chip {spec.chip_id}: counts in [{least:g}, {most:g}] leave the range [{low:g}, {high:g}]")
     if spec.adc_bits is None:
         return 0
-    low, high = spec.count_range
-    return int(torch.count_nonzero(counts <= low) + torch.count_nonzero(counts >= high))
+    # whole numbers: comparing int16 with a float would first copy all counts
+    at_low = torch.count_nonzero(counts == int(low)) if least == low else 0
+    at_high = torch.count_nonzero(counts == int(high)) if most == high else 0
+    return int(at_low) + int(at_high)
 
 
 def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor) -> int:

@@ -43,7 +43,7 @@ class TerminalProgress(Progress):
     def step(self, text: str = "") -> None:
         """Moves the bar."""
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, advance=1, **({"description": text} if text else {}))
+            self._bars.update(self._task, advance=1, description=text or None)
 
     def note(self, text: str) -> None:
         """Says it, above the bar."""

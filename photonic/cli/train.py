@@ -62,7 +62,9 @@ def _default(name: str, **more: Any) -> dict[str, Any]:
 @click.option("--epochs", **_default("epochs"), type=click.IntRange(min=1))
 @click.option("--batch-size", **_default("batch_size"), type=click.IntRange(min=1))
 @click.option("--lr", **_default("lr"), type=click.FloatRange(min=0, min_open=True), help="Adam's first learning rate.")
-@click.option("--seed", **_default("seed"), type=click.IntRange(min=0), help="Of the run; ?device=N in SPEC is the chip's.")
+@click.option(
+    "--seed", **_default("seed"), type=click.IntRange(min=0), help="Of the run; ?device=N in SPEC is the chip's."
+)
 @click.option("--limit", **_default("limit"), type=click.IntRange(min=1), help="Train on N images, test on at most N.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder, new or empty; default runs/...")
 @click.option(
@@ -71,7 +73,7 @@ def _default(name: str, **more: Any) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.pass_context
 def train_command(
-    context: click.Context, download: bool, out: Path | None, run: Path | None, as_json: bool, **options: Any
+    context: click.Context, /, download: bool, out: Path | None, run: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Train a network through a photonic chip, beside a digital control.
 
@@ -114,5 +116,3 @@ def _how_to_resume(path: Path | None) -> str:
         return "interrupted before anything was written"
     kept = "" if (path / CHECKPOINT).exists() else " (from its start: no epoch was finished)"
     return f"interrupted; go on{kept} with: photonic train --resume {path}"
-
-

@@ -39,6 +39,7 @@ class FitInput:
     size: tuple[int, int] | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Gives the images on, fitted."""
         x: Tensor = args[0]
         if self.repeat > 1:
             x = x.expand(-1, self.repeat, -1, -1)
@@ -58,7 +59,9 @@ def fit_input_(model: nn.Module, name: str, input_shape: Shape) -> None:
     """
     channels, *native = input_shape
     if channels not in (1, 3):
-        raise SpecError(f"model {name} takes images of 3 channels (1 is repeated), found {channels}; use mlp or convnet")
+        raise SpecError(
+            f"model {name} takes images of 3 channels (1 is repeated), found {channels}; use mlp or convnet"
+        )
     height, width = native
     size, probe = None, _probe(model)
     if not _takes(probe, (height, width)):
@@ -105,7 +108,7 @@ def _swap(model: nn.Module, factory: Callable[[], nn.Module]) -> int:
 
 
 def _probe(model: nn.Module) -> nn.Module:
-    """A copy for shapes only: on the meta device, in evaluation mode, so nothing is computed and no statistics change."""
+    """A copy for shapes only: on the meta device and in evaluation mode, so nothing is computed or changed."""
     return copy.deepcopy(model).to("meta").eval()
 
 
@@ -133,7 +136,7 @@ class _Watch(TorchDispatchMode):
     """Notes the activation operations that run while it is active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         self.seen: set[str] = set()
         self.count = 0
 

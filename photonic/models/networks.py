@@ -6,6 +6,7 @@ All of them take images (B, C, H, W) in [0, 1]: light is non-negative, so pixels
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from typing import Any
 
@@ -42,7 +43,7 @@ def mlp(
     act = activation_factory(activation)
     sizes = (math.prod(input_shape), *hidden)
     layers: list[nn.Module] = [nn.Flatten()]
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), act()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], n_classes))
 

@@ -88,6 +88,8 @@ class RunBackends:
             RunError: it is of other backends.
         """
         if set(state) != set(self._opened):
-            raise RunError(f"the checkpoint is of the backends {sorted(state)}, the config names {sorted(self._opened)}")
+            raise RunError(
+                f"the checkpoint is of the backends {sorted(state)}, the config names {sorted(self._opened)}"
+            )
         for text, backend in self._opened.items():
             backend.restore(state[text])

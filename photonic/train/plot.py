@@ -20,7 +20,8 @@ def draw_curves(history: Sequence[Metrics], result: Result) -> io.BytesIO:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.8), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
     loss, accuracy = figure.subplots(1, 2)
     for name, (color, dashes, label) in _STYLES.items():
         rows = [row for row in history if row["model"] == name]
@@ -39,9 +40,11 @@ def draw_curves(history: Sequence[Metrics], result: Result) -> io.BytesIO:
     loss.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     loss.legend(frameon=False)
     accuracy.legend(frameon=False, loc="lower right")
-    figure.suptitle(f"{result.model} on {_short(result.data)}, {_short(result.backend)}, seed {result.seed}", fontsize=10)
+    figure.suptitle(
+        f"{result.model} on {_short(result.data)}, {_short(result.backend)}, seed {result.seed}", fontsize=10
+    )
     png = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(png)
+    figure.savefig(png, format="png")
     return png
 
 

@@ -10,7 +10,7 @@ from photonic.records import Record
 class Accuracy(Record):
     """Fractions of the test images that were classified rightly."""
 
-    digital: float = Field(description="the control: same seed, initial weights, data order and epochs, never on a chip")
+    digital: float = Field(description="the control: same initial weights, data order and epochs, never on a chip")
     photonic: float = Field(description="mean over noisy passes of the whole test set on the backend")
     photonic_std: float = Field(description="standard deviation over these passes: the noise of one pass")
     photonic_ci95: float = Field(description="half of the 95 % interval of the mean, of the noise alone (Student's t)")

@@ -19,8 +19,8 @@ from photonic.errors import RecordError, RunError
 from photonic.train.config import TrainConfig
 from photonic.train.result import Result
 
-CONFIG, METRICS, CHECKPOINT, RESULT, CURVES = "config.json", "metrics.jsonl", "checkpoint.pt", "result.json", "curves.png"
-TENSORBOARD = "tensorboard"
+CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.pt"
+RESULT, CURVES, TENSORBOARD = "result.json", "curves.png", "tensorboard"
 SCHEMA_VERSION = 1
 
 Metrics = dict[str, Any]

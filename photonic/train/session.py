@@ -79,7 +79,7 @@ class Session:
         """
         if state["data"] != self._fingerprint:
             raise RunError(
-                f"the data {self.config.data} is not what the run was trained on until now; restore it or start a new run"
+                f"the data {self.config.data} changed since the run was started; restore it or start a new run"
             )
         try:
             for learner in (self._control, self._photonic):

@@ -93,7 +93,7 @@ def test_the_same_codes_in_another_shape_are_another_tile() -> None:
     [
         (lambda counts: counts[..., :2], "expected counts"),
         (lambda counts: counts.float(), "torch.float32"),
-        (lambda counts: counts + 200, r"leave the range \(-128.0, 127.0\)"),
+        (lambda counts: counts + 200, r"leave the range \[-128, 127\]"),
         (lambda counts: counts[:, :, :-1], "nothing was padded"),
     ],
 )
