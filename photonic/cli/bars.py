@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,10 +17,15 @@ from photonic.train import Progress
 
 
 class TerminalProgress(Progress):
-    """Draws what a run tells; a context manager that leaves the terminal clean."""
+    """Draws what a run tells; a context manager that leaves the terminal clean.
 
-    def __init__(self) -> None:
+    Args:
+        begun: called when nothing can be refused any more and the run begins.
+    """
+
+    def __init__(self, begun: Callable[[], None]) -> None:
         self.path: Path | None = None
+        self._begun = begun
         self._bars: Bars | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty():
@@ -29,6 +35,7 @@ class TerminalProgress(Progress):
     def folder(self, path: Path) -> None:
         """Remembers the run's folder, for the line after Ctrl-C."""
         self.path = path
+        self._begun()
         say(f"run folder {path}")
 
     def stage(self, name: str, steps: int) -> None:

@@ -7,9 +7,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import click
 
@@ -22,6 +22,46 @@ class Interrupted(click.ClickException):
     """Ctrl-C, with what to do next."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+class HeldWarnings:
+    """Keeps photonic's warnings back, then shows each once, as a line; a context manager.
+
+    A command that ends in an error prints that error alone: its warnings are of something that did not happen. All
+    other warnings are shown as Python would.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[str] = []
+        self._released = False
+        self._stack = ExitStack()
+
+    def release(self) -> None:
+        """Shows what was held; from here on a warning is shown at once."""
+        self._released = True
+        for text in self._held:
+            say(f"warning: {text}")
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(warnings.catch_warnings())
+        self._usual = warnings.showwarning
+        warnings.simplefilter("always", PhotonicWarning)
+        warnings.showwarning = self._show
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _show(self, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        text = str(message)
+        if not issubclass(category, PhotonicWarning):
+            self._usual(message, category, *where, **more)
+        elif text not in self._held:
+            self._held.append(text)
+            if self._released:
+                say(f"warning: {text}")
 
 
 class Photonic(click.Group):
@@ -38,8 +78,8 @@ class Photonic(click.Group):
         """Runs a command and exits with 0, 1 (the answer is no), 2 (a mistake of the user) or 130 (Ctrl-C)."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        with _warnings_on_one_line(), _terminated_like_interrupted():
-            sys.exit(self._run(args, prog_name, complete_var, **extra))
+        with HeldWarnings() as held, _terminated_like_interrupted():
+            sys.exit(self._run(args, prog_name, complete_var, obj=held, **extra))
 
     def _run(self, args: Sequence[str] | None, prog: str | None, complete: str | None, **extra: Any) -> int:
         try:
@@ -56,6 +96,9 @@ class Photonic(click.Group):
             return _fail("interrupted", EXIT_INTERRUPTED)
         except PhotonicError as error:
             return _fail(str(error), EXIT_MISTAKE)
+        except OSError as error:
+            # a full disk, a file without permission: the machine's state, not a fault of the code
+            return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", EXIT_MISTAKE)
         return code if isinstance(code, int) else 0
 
 
@@ -71,26 +114,6 @@ def _fail(message: str, code: int) -> int:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-@contextmanager
-def _warnings_on_one_line() -> Iterator[None]:
-    """Shows each of photonic's warnings once, as a line and without a source line; all others as Python would."""
-    shown: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        text = str(message)
-        if not issubclass(category, PhotonicWarning):
-            usual(message, category, *where, **more)
-        elif text not in shown:
-            shown.add(text)
-            say(f"warning: {text}")
-
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-        warnings.simplefilter("always", PhotonicWarning)
-        warnings.showwarning = show
-        yield
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from photonic.cli.bars import TerminalProgress
-from photonic.cli.group import Interrupted
+from photonic.cli.group import HeldWarnings, Interrupted
 from photonic.cli.tables import print_result
 from photonic.errors import RunError
 from photonic.models.activations import ACTIVATIONS
@@ -79,12 +79,12 @@ def train_command(
 
     Without options: a small network on scikit-learn's 8 x 8 digits, through the simulated chip, in seconds.
     """
-    with TerminalProgress() as progress:
+    with TerminalProgress(begun=context.ensure_object(HeldWarnings).release) as progress:
         try:
             if run is None:
                 result = train(TrainConfig(**options), out=out, download=download, progress=progress)
             else:
-                _refuse_contradictions(context, run, {**options, "out": out})
+                _refuse_contradictions(context, run, {**options, "out": out and out.resolve()})
                 result = resume(run, download=download, progress=progress)
         except KeyboardInterrupt as error:
             raise Interrupted(_how_to_resume(progress.path)) from error
@@ -100,7 +100,7 @@ def _refuse_contradictions(context: click.Context, run: Path, options: dict[str,
     Raises:
         RunError: it is not; the option is named.
     """
-    saved = {**RunFolder.open(run).config().model_dump(), "out": run}
+    saved = {**RunFolder.open(run).config().model_dump(), "out": run.resolve()}
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     for name, value in options.items():
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from photonic.data import load_dataset
+from photonic.errors import PhotonicError
 from photonic.train.config import TrainConfig
 from photonic.train.opened import RunBackends
 from photonic.train.progress import Progress
@@ -35,7 +36,13 @@ def train(
     dataset = load_dataset(config.data, download=download, limit=config.limit)
     with RunBackends(config) as backends:
         session = Session(config, dataset, backends, progress or Progress(), started)
-        return session.run(RunFolder.create(out or default_folder(config), config))
+        folder = RunFolder.create(out or default_folder(config), config)
+        try:
+            return session.run(folder)
+        except PhotonicError:
+            # a run that failed in its first epoch has nothing to go on with, and is not in the way of the next
+            folder.discard_unless_begun()
+            raise
 
 
 def resume(run: Path, *, download: bool = False, progress: Progress | None = None) -> Result:

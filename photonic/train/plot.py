@@ -9,8 +9,9 @@ from typing import Any
 from photonic.train.result import Result
 from photonic.train.runs import Metrics
 
-# Okabe and Ito's blue and vermillion: told apart by everyone, and in gray
-_STYLES = {"digital": ("#0072B2", "--", "digital control"), "photonic": ("#D55E00", "-", "photonic")}
+# Okabe and Ito's vermillion and blue: told apart by everyone, and in gray; dashes last, so that both are seen where
+# the curves are one
+_STYLES = {"photonic": ("#D55E00", "-", "photonic"), "digital": ("#0072B2", "--", "digital control")}
 
 
 def draw_curves(history: Sequence[Metrics], result: Result) -> io.BytesIO:

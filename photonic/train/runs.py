@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -119,6 +120,11 @@ class RunFolder:
         if state.get("schema_version") != SCHEMA_VERSION:
             raise RunError(f"{path}: expected schema_version {SCHEMA_VERSION}, found {state.get('schema_version')!r}")
         return state
+
+    def discard_unless_begun(self) -> None:
+        """Removes the folder, which this run made, if it holds no checkpoint."""
+        if not (self.path / CHECKPOINT).exists():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def write_curves(self, png: io.BytesIO) -> None:
         """Writes the picture of the learning curves."""
