@@ -139,6 +139,8 @@ def test_convnet_trains(tmp_path):
         ({"backend": "sim:typicl"}, SpecError, "preset"),
         ({"backend": "sim?seed=4"}, SpecError, "contradicts"),
         ({"routes": (("nothing.*", "digital"),)}, ConversionError, "nothing"),
+        ({"routes": (("*", "digital"),)}, ConversionError, "overrides --backend"),
+        ({"routes": (("1", "digital"), ("1", "sim"))}, ConversionError, "overrides the same glob"),
         ({"model": "convnet", "batch_size": 1}, SpecError, "at least 2 images"),
         ({"lr": 1e30}, RunError, "lower --lr"),
     ],

@@ -56,11 +56,21 @@ class Programming:
 
 @dataclass
 class Site:
-    """Where a backend is used: one layer. Holds its name, its static input range and its counters."""
+    """Where a backend is used: one layer. Holds its name, its input range and its counters.
+
+    Attributes:
+        name: of the layer in its model.
+        input_range: a scalar; None: each batch's absolute maximum.
+        usage: what the layer's calls have spent.
+        inputs: numbers that met the input range.
+        clipped: those of them that it clamped.
+    """
 
     name: str = ""
     input_range: Tensor | None = None
     usage: Usage = field(default_factory=Usage)
+    inputs: int = 0
+    clipped: int = 0
 
 
 class _Session:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from photonic.cli.tables import print_rows
 from photonic.errors import DISTRIBUTION
 
 CORE = "core"
+DATA_VARIABLE = "PHOTONIC_DATA"
 
 
 @click.command("doctor")
@@ -100,4 +103,16 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _data() -> dict[str, str]:
-    return {}
+    """Where data sets are found without a download."""
+    # what the package dataset-fashion-mnist of Debian installs
+    debian = Path("/usr/share/datasets/fashion-mnist")
+    own = os.environ.get(DATA_VARIABLE)
+    if own is None:
+        place = f"{DATA_VARIABLE} is not set"
+    else:
+        place = own if Path(own).is_dir() else f"{own} is no folder; set {DATA_VARIABLE} to one"
+    return {
+        "digits": "built in (scikit-learn)",
+        "fashion-mnist": str(debian) if debian.is_dir() else "not installed by Debian; --download fetches it",
+        "folder": place,
+    }

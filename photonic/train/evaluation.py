@@ -10,7 +10,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from photonic.backends.chip import Usage
-from photonic.models.convert import routes, unconvert_
+from photonic.models.convert import unconvert_
+from photonic.models.routes import routes
 from photonic.train.loop import evaluate
 from photonic.train.result import Accuracy
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from photonic.backends.base import Backend
 from photonic.backends.registry import Opener, ParsedSpec
-from photonic.errors import RunError
+from photonic.errors import ConversionError, RunError
 from photonic.models.convert import convert_
 from photonic.train.config import TrainConfig
 from photonic.train.result import Opened
@@ -56,11 +56,14 @@ class RunBackends:
         Raises:
             ConversionError: a glob that matches no layer, or that others override wholly.
         """
-        default = self._opened[self._config.backend]
-        if self._config.routes:
-            convert_(model, {"*": default, **{glob: self._opened[spec] for glob, spec in self._config.routes}})
-        else:
-            convert_(model, default)
+        targets = {"*": self._opened[self._config.backend]}
+        for glob, spec in self._config.routes:
+            if glob in targets:
+                # a mapping has one place for a glob, so the earlier one would vanish in silence
+                earlier = "--backend, which is for all layers" if glob == "*" else "the same glob before it"
+                raise ConversionError(f"the route {glob}={spec} overrides {earlier}; give one of them")
+            targets[glob] = self._opened[spec]
+        convert_(model, targets)
 
     def described(self) -> tuple[Opened, ...]:
         """What was opened, for the run's record."""
