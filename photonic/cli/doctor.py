@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,10 +15,10 @@ import torch
 from photonic.backends.registry import schemes
 from photonic.cli.group import EXIT_NO
 from photonic.cli.tables import print_rows
+from photonic.data.load import DEBIAN, data_root
 from photonic.errors import DISTRIBUTION
 
 CORE = "core"
-DATA_VARIABLE = "PHOTONIC_DATA"
 
 
 @click.command("doctor")
@@ -104,15 +102,11 @@ def _print(report: dict[str, Any]) -> None:
 
 def _data() -> dict[str, str]:
     """Where data sets are found without a download."""
-    # what the package dataset-fashion-mnist of Debian installs
-    debian = Path("/usr/share/datasets/fashion-mnist")
-    own = os.environ.get(DATA_VARIABLE)
-    if own is None:
-        place = f"{DATA_VARIABLE} is not set"
-    else:
-        place = own if Path(own).is_dir() else f"{own} is no folder; set {DATA_VARIABLE} to one"
+    debian, root = DEBIAN / "fashion-mnist", data_root()
     return {
         "digits": "built in (scikit-learn)",
-        "fashion-mnist": str(debian) if debian.is_dir() else "not installed by Debian; --download fetches it",
-        "folder": place,
+        "fashion-mnist": str(debian)
+        if debian.is_dir()
+        else "not there (apt-get install dataset-fashion-mnist, or --download)",
+        "folder": f"{root} ({'found' if root.is_dir() else 'not there'}; PHOTONIC_DATA names another)",
     }

@@ -57,6 +57,6 @@ def chip_usage(model: nn.Module) -> Usage:
     """What the layers of a model that run on a chip have spent so far."""
     total = Usage()
     for route in routes(model):
-        if route.chip is not None:
+        if route.tiles is not None:  # on a chip; a digital layer counts its calls too
             total.add(route.usage)
     return total

@@ -181,7 +181,7 @@ def _fingerprint(dataset: Dataset) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 
