@@ -1,1 +1,61 @@
-"""photonic: a photonic accelerator behind a PyTorch network."""
+"""photonic: a photonic accelerator behind a PyTorch network.
+
+Route the products of a model to a backend, exact, simulated or real::
+
+    backend = photonic.open_backend("sim", seed=0)
+    photonic.convert_(model, backend)
+"""
+
+from importlib.metadata import version
+
+from photonic.backends.base import Backend, ConvGeometry, Site
+from photonic.backends.calibrated import CalibratedBackend
+from photonic.backends.chip import Chip, Conditions, Measurement, Usage
+from photonic.backends.registry import Opener, open_backend, open_chip
+from photonic.errors import NominalCalibrationWarning, PhotonicError
+from photonic.models.attention import PhotonicMultiheadAttention
+from photonic.models.convert import attach, convert_, unconvert_
+from photonic.models.functional import convolve, linear, matmul
+from photonic.models.layers import PhotonicConv1d, PhotonicConv2d, PhotonicLinear
+from photonic.models.ranges import set_input_range
+from photonic.models.routes import Route, Routes, routes
+from photonic.records import BackendSpec, Calibration, ChipSpec, InputTransfer, NoiseModel, Response
+
+__version__ = version("photonic-torch")
+
+__all__ = [
+    "Backend",
+    "BackendSpec",
+    "CalibratedBackend",
+    "Calibration",
+    "Chip",
+    "ChipSpec",
+    "Conditions",
+    "ConvGeometry",
+    "InputTransfer",
+    "Measurement",
+    "NoiseModel",
+    "NominalCalibrationWarning",
+    "Opener",
+    "PhotonicConv1d",
+    "PhotonicConv2d",
+    "PhotonicError",
+    "PhotonicLinear",
+    "PhotonicMultiheadAttention",
+    "Response",
+    "Route",
+    "Routes",
+    "Site",
+    "Usage",
+    "__version__",
+    "attach",
+    "convert_",
+    "convolve",
+    "linear",
+    "matmul",
+    "open_backend",
+    "open_chip",
+    "routes",
+    "set_input_range",
+    "unconvert_",
+]

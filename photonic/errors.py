@@ -18,6 +18,7 @@ Every message says what was expected, what was found and what to do::
     ├── CalibrationError     a calibration that does not belong to the chip, or failed
     ├── DataError            a data set that is missing, damaged or of the wrong form
     ├── RunError             a run folder that cannot be written, read or resumed
+    ├── ConformanceError     a chip or a backend that does not keep its seam's contract
     └── MissingExtraError    an optional package that is not installed
 """
 
@@ -88,6 +89,10 @@ class DataError(PhotonicError, ValueError):
 
 class RunError(PhotonicError):
     """A run folder cannot be written, read or resumed."""
+
+
+class ConformanceError(PhotonicError, AssertionError):
+    """A chip or a backend does not keep the contract of its seam."""
 
 
 class MissingExtraError(PhotonicError, ImportError):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from photonic.data import load_dataset
 from photonic.errors import (
     ConversionError,
     NominalCalibrationWarning,
@@ -16,6 +17,7 @@ from photonic.errors import (
     RunError,
     SpecError,
 )
+from photonic.models.networks import build_model
 from photonic.train import Progress, TrainConfig, train
 from photonic.train.loop import Learner, evaluate, seeded_globally
 
@@ -80,6 +82,19 @@ def test_result_adds_up(tmp_path):
     assert 6 < result.enob < 7
     assert result.nominal
     assert "nominal" in result.warnings[0]
+
+
+def test_same_weights_are_the_photonic_models(tmp_path):
+    """``digital_same_weights`` and ``digital`` are what the saved weights of the two models give in a plain network."""
+    result = train(TrainConfig(epochs=3, limit=200), out=tmp_path / "run")
+    data = load_dataset("digits", limit=200)
+    learners = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["learners"]
+    found = {}
+    for name, learner in learners.items():
+        plain = build_model("mlp", (1, 8, 8), 10)
+        plain.load_state_dict(learner["model"])
+        found[name] = evaluate(plain, data.test_x, data.test_y)
+    assert (result.accuracy.digital, result.accuracy.digital_same_weights) == (found["digital"], found["photonic"])
 
 
 def test_run_folder_is_complete(tmp_path):

@@ -105,8 +105,6 @@ def _data() -> dict[str, str]:
     debian, root = DEBIAN / "fashion-mnist", data_root()
     return {
         "digits": "built in (scikit-learn)",
-        "fashion-mnist": str(debian)
-        if debian.is_dir()
-        else "not there (apt-get install dataset-fashion-mnist, or --download)",
+        "fashion-mnist": str(debian) if debian.is_dir() else "not there; --download fetches it",
         "folder": f"{root} ({'found' if root.is_dir() else 'not there'}; PHOTONIC_DATA names another)",
     }

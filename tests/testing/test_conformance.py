@@ -1,0 +1,118 @@
+"""The conformance suites pass on every chip and backend here, and each check fails on what breaks its rule."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from photonic.backends.base import Backend
+from photonic.backends.calibrated import CalibratedBackend
+from photonic.backends.chip import Chip
+from photonic.backends.digital import DigitalBackend
+from photonic.backends.registry import open_chip
+from photonic.backends.simulated import open_simulated
+from photonic.errors import ConformanceError
+from photonic.testing import BACKEND_CHECKS, CHIP_CHECKS, check_backend, check_chip
+from photonic.testing.backends import BackendUnderTest
+from photonic.testing.chips import ChipUnderTest
+from tests.testing import broken_backends, broken_chips
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _simulated(preset: str, **options: object) -> Callable[..., Chip]:
+    return lambda seed, device: open_simulated(preset, seed=seed, device=device, **options)
+
+
+def _tiny(seed: int, device: int) -> Chip:
+    return open_chip("examples.tiny_chip:open_chip", seed=seed, device=device)
+
+
+# every chip of the project: name, factory, stated error of D, stated relative error of a product with 32 shots
+CHIPS: dict[str, tuple[Callable[..., Chip], float, float]] = {
+    "ideal": (_simulated("ideal"), 1e-9, 1e-5),
+    "typical": (_simulated("typical"), 0.15, 0.2),
+    "pessimistic": (_simulated("pessimistic"), 0.3, 0.8),
+    "small": (_simulated("typical", n_outputs=5, n_inputs=9, adc_full_scale=1.0), 0.15, 0.2),
+    "analog": (_simulated("typical", adc_bits=None, input_bits=None, weight_bits=None), 0.15, 0.2),
+    "tiny example": (_tiny, 0.05, 0.15),
+    "good test chip": (broken_chips.GoodChip, 0.05, 0.3),
+}
+
+
+def _calibrated(name: str) -> Callable[..., Backend]:
+    return lambda seed, device: CalibratedBackend(CHIPS[name][0](seed=seed, device=device), shots=32)
+
+
+def _backend_cases() -> dict[str, BackendUnderTest]:
+    cases = {name: BackendUnderTest(_calibrated(name), tolerance) for name, (_, _, tolerance) in CHIPS.items()}
+    cases["digital"] = BackendUnderTest(lambda seed, device: DigitalBackend())
+    cases["good test backend"] = BackendUnderTest(broken_backends.GoodBackend, 1e-3)
+    return cases
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_every_chip_conforms(name: str) -> None:
+    """No check fails; what is skipped says why."""
+    factory, tolerance, _ = CHIPS[name]
+    report = check_chip(factory, tolerance=tolerance)
+    report.raise_for_failures()
+    assert len(report.passed) + len(report.skipped) == len(CHIP_CHECKS)
+    assert set(report.skipped) <= {"seeding"}, report
+
+
+@pytest.mark.parametrize("name", _backend_cases())
+def test_every_backend_conforms(name: str) -> None:
+    """No check fails; what is skipped says why."""
+    case = _backend_cases()[name]
+    report = check_backend(case.factory, tolerance=case.tolerance)
+    report.raise_for_failures()
+    assert len(report.passed) + len(report.skipped) == len(BACKEND_CHECKS)
+    assert set(report.skipped) <= {"seeding"}, report
+
+
+@pytest.mark.parametrize(
+    ("factory", "broken"), broken_chips.BROKEN, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_broken_chip_fails_exactly_its_check(factory: Callable[..., Chip], broken: str) -> None:
+    """Checks see one rule each."""
+    assert set(check_chip(factory, tolerance=0.05).failed) == {broken}
+
+
+@pytest.mark.parametrize(
+    ("factory", "broken"), broken_backends.BROKEN, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_broken_backend_fails_exactly_its_check(factory: Callable[..., Backend], broken: str) -> None:
+    """Checks see one rule each."""
+    assert set(check_backend(factory, tolerance=1e-3).failed) == {broken}
+
+
+def test_every_check_has_something_that_breaks_it() -> None:
+    """A check without a broken subject may be a check that cannot fail."""
+    assert {name for _, name in broken_chips.BROKEN} == set(CHIP_CHECKS)
+    assert {name for _, name in broken_backends.BROKEN} == set(BACKEND_CHECKS)
+
+
+def test_a_report_names_every_failure_at_once() -> None:
+    """One error for whoever runs the suite in a test of their own."""
+    report = check_chip(broken_chips.Unsigned, tolerance=0.05)
+    with pytest.raises(ConformanceError, match="sign: ConformanceError: "):
+        report.raise_for_failures()
+    assert "FAILED   sign" in str(report)
+
+
+def test_single_checks_can_be_run() -> None:
+    """pytest users parametrise over CHIP_CHECKS."""
+    CHIP_CHECKS["close"](ChipUnderTest(broken_chips.GoodChip))
+    with pytest.raises(ConformanceError):
+        CHIP_CHECKS["close"](ChipUnderTest(broken_chips.Undead))
+
+
+def test_the_example_prints_a_report_without_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the example promises."""
+    runpy.run_path(str(EXAMPLES / "tiny_chip.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert printed.count("passed") == len(CHIP_CHECKS)
