@@ -7,6 +7,7 @@ two activations; a chip would have to be programmed anew for every sample, so th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +16,25 @@ from torch import Tensor, nn
 from photonic.backends.base import Backend
 from photonic.errors import ShapeError
 from photonic.models import functional
-from photonic.models.layers import within_range
+from photonic.models.layers import PhotonicLinear, place_on, within_range
 
 
 class PhotonicMultiheadAttention(nn.MultiheadAttention):
-    """``nn.MultiheadAttention``, converted by ``convert_``, with torch's arguments, masks and parameters.
+    """``nn.MultiheadAttention`` with torch's arguments, masks and parameters; also takes ``backend`` and ``gradient``.
 
     ``backend`` is the in-projection's; ``out_proj`` is a layer of its own. Self-attention projects in one product,
-    otherwise queries, keys and values in one each.
+    otherwise queries, keys and values in one each. Torch's fused inference is never taken.
     """
 
     backend: Backend
     gradient: str
     input_range: Tensor | None
+
+    def __init__(self, *args: Any, backend: Backend, gradient: str = "ideal", **options: Any) -> None:
+        super().__init__(*args, **options)
+        place_on(self, backend, "in_proj", gradient)
+        self.out_proj.__class__ = PhotonicLinear  # type: ignore[assignment]  # as convert_ does: same parameters
+        place_on(self.out_proj, backend, "out_proj", gradient)
 
     def forward(
         self,
@@ -40,15 +47,18 @@ class PhotonicMultiheadAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As ``nn.MultiheadAttention.forward``.
+        """As ``nn.MultiheadAttention.forward``; ``is_causal`` is only a hint: the mask that is passed decides.
 
         Raises:
-            ShapeError: operands or masks of other shapes than torch takes.
+            ShapeError: operands or masks of other shapes or dtypes than torch takes.
         """
         batched = query.ndim == 3
-        if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
+        if query.ndim not in (2, 3) or key.ndim != query.ndim or key.shape[:-1] != value.shape[:-1]:
             found = [tuple(t.shape) for t in (query, key, value)]
-            raise ShapeError(f"expected query, key and value of 2 (unbatched) or 3 dimensions, found {found}")
+            raise ShapeError(
+                "expected query, key and value of 2 (unbatched) or 3 dimensions, key and value of one length, "
+                f"found {found}"
+            )
         if is_causal and attn_mask is None:
             raise ShapeError("is_causal is a hint about attn_mask; pass the mask as well")
         q, k, v = self._project(query, key, value, batched)
@@ -99,22 +109,32 @@ class PhotonicMultiheadAttention(nn.MultiheadAttention):
     def _mask(self, padding: Tensor | None, attention: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """Both masks as one additive mask, broadcastable to (B, heads, L, S); True means: not attended to."""
         b, heads, length, size = *q.shape[:3], k.shape[2]
+        # columns that bias_k and add_zero_attn appended are always attended to; the masks do not know them
+        appended = (self.bias_k is not None) + self.add_zero_attn
+        source = size - appended
         total: Tensor | None = None
         if attention is not None:
-            grown = size - attention.shape[-1]
-            if attention.shape[:-1] not in ((length,), (b * heads, length)) or grown not in range(3):
-                raise ShapeError(
-                    f"attn_mask must be ({length}, {size}) or ({b * heads}, {length}, {size}), "
-                    f"found {tuple(attention.shape)}"
-                )
-            total = F.pad(_additive(attention, q.dtype), (0, grown))
+            _check_mask("attn_mask", attention, (length, source), (b * heads, length, source))
+            total = F.pad(_additive(attention, q.dtype), (0, appended))
             if total.ndim == 3:
                 total = total.reshape(b, heads, length, size)
         if padding is not None:
             padding = padding if padding.ndim == 2 else padding.unsqueeze(0)
-            columns = F.pad(_additive(padding, q.dtype), (0, size - padding.shape[-1])).reshape(b, 1, 1, size)
+            _check_mask("key_padding_mask", padding, (b, source))
+            columns = F.pad(_additive(padding, q.dtype), (0, appended)).reshape(b, 1, 1, size)
             total = columns if total is None else total + columns
         return total
+
+    def extra_repr(self) -> str:
+        """The backend of the in-projection."""
+        return f"backend={self.backend.spec.name}"
+
+
+def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
+    if tuple(mask.shape) not in shapes:
+        raise ShapeError(f"{name} must be {' or '.join(map(str, shapes))}, found {tuple(mask.shape)}")
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ShapeError(f"{name} must be boolean (True: not attended to) or floating point, found {mask.dtype}")
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
 
 from photonic.backends.base import Backend
 from photonic.backends.digital import DigitalBackend
 from photonic.backends.registry import Opener
-from photonic.errors import ConversionError
+from photonic.errors import ConversionError, GradientError
 from photonic.models import bypass
-from photonic.models.layers import place_on
+from photonic.models.layers import PhotonicLinear, place_on
 from photonic.models.sites import PHOTONIC, Location, is_photonic, locations, torch_class
 
 Target = Backend | str
@@ -32,6 +33,9 @@ def convert_(model: nn.Module, backend: Target | Mapping[str, Target], *, gradie
     ``<attention>.in_proj`` and ``<attention>.out_proj``, or both by the attention's own name) and of torchvision's
     window attention. Keys and shapes of ``state_dict`` stay what they are.
 
+    Pass the whole model: some parents multiply with their children's weights (torch's encoder layers in inference,
+    window attention), and only a parent that is part of ``model`` can be told to call them.
+
     Args:
         model: any module; a single layer has the name "".
         backend: for every layer, or a mapping from globs over qualified names; the last match wins, and what nothing
@@ -43,19 +47,22 @@ def convert_(model: nn.Module, backend: Target | Mapping[str, Target], *, gradie
         The same model.
 
     Raises:
-        ConversionError: a glob matches no layer, only layers that cannot be converted, or is wholly overridden.
+        ConversionError: a glob matches no layer, only layers that cannot be converted, or is wholly overridden; or a
+            target is neither a backend nor a spec string.
         SpecError: a spec string cannot be opened.
+        GradientError: a backend does not offer this gradient.
     """
     targets = backend if isinstance(backend, Mapping) else {"*": backend}
+    if isinstance(model, NonDynamicallyQuantizableLinear) and not isinstance(model, PhotonicLinear):
+        raise ConversionError("an attention's out_proj is multiplied by its attention; convert the attention instead")
     placed = _resolve(locations(model), targets)
-    opener = Opener()
-    for location, target in placed:
-        if target == DIGITAL:
-            _unconvert(location.module)
-        else:
-            live = opener.backend(target) if isinstance(target, str) else target
+    live = _open({glob: target for glob, target in targets.items() if target != DIGITAL}, gradient)
+    for location, glob in placed:
+        if glob in live:
             _convert(location.module)
-            place_on(location.module, live, location.name, gradient)
+            place_on(location.module, live[glob], location.name, gradient)
+        else:
+            _unconvert(location.module)
     _settle(model)
     return model
 
@@ -71,6 +78,8 @@ def unconvert_(model: nn.Module) -> nn.Module:
 def attach(model: nn.Module, backend: Target | Mapping[str, Target]) -> nn.Module:
     """Gives converted layers a live backend, in place: after unpickling, or to move them to another chip.
 
+    Layers that were on the exact digital backend get it back by themselves; it needs no chip.
+
     Args:
         model: with converted layers; others are not touched.
         backend: for all of them, or by glob as in ``convert_``.
@@ -85,22 +94,46 @@ def attach(model: nn.Module, backend: Target | Mapping[str, Target]) -> nn.Modul
     converted = [location for location in locations(model) if is_photonic(location.module)]
     if not converted:
         raise ConversionError("this model has no converted layer; use photonic.convert_(model, backend) first")
-    opener = Opener()
-    for location, target in _resolve(converted, targets):
-        live = opener.backend(target) if isinstance(target, str) else target
-        place_on(location.module, live, location.name, str(location.module.gradient))
+    exact = [location for location in converted if location.module.backend.spec.name == DIGITAL]  # type: ignore[union-attr]
+    placed = _resolve([location for location in converted if location not in exact] or converted, targets)
+    live = _open(targets)
+    for location in exact:
+        place_on(location.module, DigitalBackend(), location.name, str(location.module.gradient))
+    for location, glob in placed:
+        place_on(location.module, live[glob], location.name, str(location.module.gradient))
     return model
 
 
-def _resolve(found: list[Location], targets: Mapping[str, Target]) -> list[tuple[Location, Target]]:
-    """Which location goes where: the last glob that matches wins, and every glob must win somewhere."""
+def _open(targets: Mapping[str, Target], gradient: str | None = None) -> dict[str, Backend]:
+    """Each glob's backend, equal spec strings opened once; all or none, so that no model is left half converted."""
+    opener = Opener()
+    live: dict[str, Backend] = {}
+    try:
+        for glob, target in targets.items():
+            live[glob] = opener.backend(target) if isinstance(target, str) else target
+            if not isinstance(live[glob], Backend):
+                raise ConversionError(
+                    f"{glob!r} goes to a {type(target).__name__}; expected a backend (photonic.open_backend opens a "
+                    "chip as one) or a spec string such as 'sim'"
+                )
+            offered = live[glob].spec.gradients
+            if gradient is not None and gradient not in offered:
+                raise GradientError(f"backend {live[glob].spec.name} offers the gradients {offered}, found {gradient!r}")
+    except BaseException:
+        opener.close()
+        raise
+    return live
+
+
+def _resolve(found: list[Location], targets: Mapping[str, Target]) -> list[tuple[Location, str]]:
+    """Each location and its glob: the last one that matches wins, and every glob must win somewhere."""
     winners: dict[str, int] = dict.fromkeys(targets, 0)
-    placed: list[tuple[Location, Target]] = []
+    placed: list[tuple[Location, str]] = []
     for location in found:
         matching = [glob for glob in targets if any(fnmatchcase(name, glob) for name in location.names)]
         if location.reason is None and matching:
             winners[matching[-1]] += 1
-            placed.append((location, targets[matching[-1]]))
+            placed.append((location, matching[-1]))
     for glob, wins in winners.items():
         if wins == 0:
             raise ConversionError(_why_unmatched(glob, found))

@@ -5,6 +5,7 @@ They are torch's own layers with another product: parameters, hooks, initialisat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photonic.backends.base import Backend, ConvGeometry, Site
+from photonic.errors import RangeError
 from photonic.models import functional
 
 
@@ -48,16 +50,32 @@ def within_range(layer: OnBackend, x: Tensor) -> Tensor:
     """Clamps x to the layer's input range, if it has one, and counts what was clamped.
 
     Differentiable in x and in a learned range: where x is clamped, its gradient goes to the range.
+
+    Raises:
+        RangeError: the range is not finite and above 0, as a learned one may become.
     """
-    site, limit = layer.backend.site, layer.input_range
-    if limit is None:
-        site.input_range = None
+    if layer.input_range is None:
+        layer.backend.site.input_range = None
         return x
+    return _clamp(layer.backend.site, x, layer.input_range)
+
+
+def _clamp_and_count(site: Site, x: Tensor, limit: Tensor) -> Tensor:
+    # in x's own precision: clamped to a limit that the backend then sees rounded, x would lie beyond it
+    limit = limit.to(x.dtype)
+    if not bool(torch.isfinite(limit.detach()) & (limit.detach() > 0)):
+        raise RangeError(
+            f"the input range of layer {site.name or '(unnamed)'} must be finite and above 0 in {x.dtype}, found "
+            f"{limit.item():g}; set it again with photonic.set_input_range"
+        )
     site.input_range = limit.detach()
     site.inputs += x.numel()
     site.clipped += int((x.detach().abs() > site.input_range).sum())
-    limit = limit.to(x.dtype)
     return torch.minimum(torch.maximum(x, -limit), limit)
+
+
+# compiled code would be made anew for each value of the counters
+_clamp: Callable[[Site, Tensor, Tensor], Tensor] = torch.compiler.disable(_clamp_and_count)
 
 
 class PhotonicLinear(nn.Linear):

@@ -36,6 +36,7 @@ def set_input_range(
     """
     chosen = value if isinstance(value, Mapping) else {"*": value}
     found = [location for location in locations(model) if is_photonic(location.module)]
+    limits: dict[str, tuple[nn.Module, float | None]] = {}
     for glob, limit in chosen.items():
         if limit is not None and not (math.isfinite(limit) and limit > 0):
             raise RangeError(f"an input range must be finite and above 0, found {limit} for {glob!r}")
@@ -43,8 +44,11 @@ def set_input_range(
         if not matching:
             names = ", ".join(location.name for location in found) or "none"
             raise ConversionError(f"the glob {glob!r} matches no converted layer; the converted layers are: {names}")
-        for location in matching:
-            _set(location.module, limit, learned)
+        limits.update((location.name, (location.module, limit)) for location in matching)
+    # all are checked before the first is set
+    scalars = [(module, None if limit is None else _scalar(module, limit)) for module, limit in limits.values()]
+    for module, scalar in scalars:
+        _set(module, scalar, learned)
     return model
 
 
@@ -52,16 +56,17 @@ def _matches(location: Location, glob: str) -> bool:
     return any(fnmatchcase(name, glob) for name in location.names)
 
 
-def _set(module: nn.Module, limit: float | None, learned: bool) -> None:
+def _set(module: nn.Module, limit: Tensor | None, learned: bool) -> None:
     delattr(module, "input_range")
-    if limit is None:
-        module.register_buffer("input_range", None, persistent=False)
-    elif learned:
-        module.register_parameter("input_range", nn.Parameter(_scalar(module, limit)))
+    if learned and limit is not None:
+        module.register_parameter("input_range", nn.Parameter(limit))
     else:
-        module.register_buffer("input_range", _scalar(module, limit), persistent=False)
+        module.register_buffer("input_range", limit, persistent=False)
 
 
 def _scalar(module: nn.Module, limit: float) -> Tensor:
     like = next(module.parameters())
-    return torch.tensor(limit, dtype=like.dtype, device=like.device)
+    scalar = torch.tensor(limit, dtype=like.dtype, device=like.device)
+    if not bool(torch.isfinite(scalar) & (scalar > 0)):
+        raise RangeError(f"an input range of {limit} is {scalar.item():g} in the layer's {like.dtype}")
+    return scalar

@@ -83,27 +83,36 @@ def _route(location: Location) -> Route:
     # a converted module has the attributes of layers.OnBackend, which nn.Module's typing cannot say
     module: Any = location.module
     backend, site = module.backend, module.backend.site
-    shape = weight_shape(module)
+    shapes = weight_shapes(module)
+    grids = [backend.tiles(*shape) for shape in shapes]
+    costs = [backend.programming(*shape) for shape in shapes]
     chip = backend.spec.chip
     return Route(
         name=location.name,
         kind=kind.__bases__[0].__name__,
         backend=backend.spec.name,
-        tiles=None if chip is None else backend.tiles(*shape),
-        programming=backend.programming(*shape),
+        tiles=None if chip is None else (sum(rows for rows, _ in grids), max(columns for _, columns in grids)),
+        programming=Programming(
+            sum(cost.tiles for cost in costs), sum(cost.drives for cost in costs), sum(cost.seconds for cost in costs)
+        ),
         usage=replace(site.usage),
         clipped_fraction=site.clipped / site.inputs if site.inputs else 0.0,
     )
 
 
-def weight_shape(module: Any) -> tuple[int, int, int]:
-    """(groups, outputs, inputs) of a converted layer's product; self-attention's packed one for an attention."""
+def weight_shapes(module: Any) -> list[tuple[int, int, int]]:
+    """(groups, outputs, inputs) of each of a converted layer's products.
+
+    An attention has three where keys or values have a width of their own, else self-attention's packed one.
+    """
     if isinstance(module, nn.MultiheadAttention):
-        return 1, 3 * module.embed_dim, module.embed_dim
+        e = module.embed_dim
+        packed = module.in_proj_weight is not None
+        return [(1, 3 * e, e)] if packed else [(1, e, e), (1, e, module.kdim), (1, e, module.vdim)]
     if isinstance(module, nn.Linear):
-        return 1, module.out_features, module.in_features
+        return [(1, module.out_features, module.in_features)]
     groups: int = module.groups
-    return groups, module.out_channels // groups, module.weight[0].numel()
+    return [(groups, module.out_channels // groups, module.weight[0].numel())]
 
 
 def _cells(row: Route) -> tuple[str, ...]:

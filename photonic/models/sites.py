@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
@@ -77,7 +77,7 @@ def locations(model: nn.Module) -> list[Location]:
                 found[id(module)] = location
             else:
                 aliases = (*seen.aliases, *location.names)
-                found[id(module)] = Location(seen.name, module, aliases, seen.reason)
+                found[id(module)] = replace(seen, aliases=aliases)
     return [_with_attention_alias(location, model) for location in found.values()]
 
 
@@ -96,13 +96,12 @@ def _at(path: str, module: nn.Module) -> Iterator[Location]:
     for base in PHOTONIC:
         if isinstance(module, base):
             name = f"{kind.__module__}.{kind.__qualname__}"
-            yield Location(path, module, (), f"{name} subclasses {base.__name__}; its own forward would be lost")
+            yield Location(path, module, (), f"{name} subclasses {base.__name__}; what it adds would be lost")
             return
 
 
 def _with_attention_alias(location: Location, model: nn.Module) -> Location:
-    """An attention's out_proj also answers to the attention's name."""
-    parent, _, last = location.name.rpartition(".")
-    if last == "out_proj" and isinstance(model.get_submodule(parent), nn.MultiheadAttention):
-        return Location(location.name, location.module, (*location.aliases, parent), location.reason)
-    return location
+    """An attention's out_proj also answers to the attention's name, or names where it is shared."""
+    parents = [name.rpartition(".")[0] for name in location.names if name.rpartition(".")[2] == "out_proj"]
+    attentions = [name for name in parents if isinstance(model.get_submodule(name), nn.MultiheadAttention)]
+    return replace(location, aliases=(*location.aliases, *attentions))
