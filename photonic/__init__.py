@@ -6,7 +6,7 @@ Route the products of a model to a backend, exact, simulated or real::
     photonic.convert_(model, backend)
 """
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.calibrated import CalibratedBackend
@@ -21,7 +21,7 @@ from photonic.models.ranges import set_input_range
 from photonic.models.routes import Route, Routes, routes
 from photonic.records import BackendSpec, Calibration, ChipSpec, InputTransfer, NoiseModel, Response
 
-__version__ = version("photonic-torch")
+__version__ = _version("photonic-torch")
 
 __all__ = [
     "Backend",

@@ -17,6 +17,7 @@ from photonic.cli.group import EXIT_NO
 from photonic.cli.tables import print_rows
 from photonic.data.load import DEBIAN, data_root
 from photonic.errors import DISTRIBUTION
+from photonic.physics.parameters import PRESETS
 
 CORE = "core"
 
@@ -45,6 +46,7 @@ def examine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "extras": extras,
         "schemes": known,
+        "presets": {f"sim:{name}": parameters.summary() for name, parameters in PRESETS.items()},
         "data": _data(),
     }
 
@@ -90,6 +92,7 @@ def _print(report: dict[str, Any]) -> None:
         ("torch", f"{report['torch']}, {report['threads']} threads"),
         ("backends", ", ".join(report["schemes"]) or "none"),
     ]
+    rows += list(report["presets"].items())
     rows += [(f"data: {name}", place) for name, place in report["data"].items()]
     for extra, found in report["extras"].items():
         packages = ", ".join(f"{name} {number or '(missing)'}" for name, number in found["packages"].items())
