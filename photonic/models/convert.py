@@ -118,7 +118,9 @@ def _open(targets: Mapping[str, Target], gradient: str | None = None) -> dict[st
                 )
             offered = live[glob].spec.gradients
             if gradient is not None and gradient not in offered:
-                raise GradientError(f"backend {live[glob].spec.name} offers the gradients {offered}, found {gradient!r}")
+                raise GradientError(
+                    f"backend {live[glob].spec.name} offers the gradients {offered}, found {gradient!r}"
+                )
     except BaseException:
         opener.close()
         raise
