@@ -23,13 +23,16 @@ SIZES |= {"vgg11": (32, 2), "vit_b_16": (224, 1)}
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in ("vgg11", "vit_b_16") else name for name in SIZES]
 # no draws in training: the two models are compared
 STILL = {"vgg11": {"dropout": 0.0}, "mobilenet_v3_small": {"dropout": 0.0}}
-STILL |= {name: {"stochastic_depth_prob": 0.0} for name in ("swin_t", "swin_v2_t")}
 
 
 def _model(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return torchvision.models.get_model(name, weights=None, num_classes=10, **STILL.get(name, {}))
+        model = torchvision.models.get_model(name, weights=None, num_classes=10, **STILL.get(name, {}))
+    for module in model.modules():
+        if isinstance(module, torchvision.ops.StochasticDepth):
+            module.p = 0.0
+    return model
 
 
 def _images(name: str) -> Tensor:
