@@ -32,7 +32,8 @@ def load_npz(path: Path, limit: int | None) -> Dataset:
         DataError: other arrays, pickled objects, or a damaged file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: numpy would leave a damaged file open
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a readable .npz file of plain arrays: {error}") from error
@@ -213,5 +214,5 @@ def _read_idx(path: Path) -> np.ndarray:
     data = raw[4 + 4 * raw[3] :]
     if len(data) != int(np.prod(shape)):
         raise DataError(f"{path}: says {shape}, {int(np.prod(shape))} bytes, and holds {len(data)}; is it cut off?")
-    values = np.frombuffer(data, dtype=np.uint8).reshape(shape)
+    values = np.frombuffer(data, dtype=np.uint8).reshape(shape).copy()
     return values.astype(np.int64) if raw[3] == 1 else values
