@@ -247,7 +247,7 @@ def test_folders_of_images_by_class(tmp_path: Path) -> None:
     assert loaded.train_x.shape == (8, 1, 5, 5)
     assert loaded.train_y.tolist() == [0] * 4 + [1] * 4
     (tmp_path / "test" / "cow").mkdir()
-    with pytest.raises(DataError, match="'cow'.*which train does not have"):
+    with pytest.raises(DataError, match=r"'cow'.*which train does not have"):
         load_dataset(str(tmp_path))
 
 
