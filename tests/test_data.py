@@ -100,7 +100,24 @@ def test_npz_with_two_parts_is_taken_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.train_x[:, 0].numpy() * 255, arrays["x_train"], rtol=1e-6)
     assert loaded.train_y.tolist() == arrays["y_train"].tolist()
     features = _good() | {"x_train": np.linspace(-3, 3, 24).reshape(12, 2), "x_test": np.zeros((12, 2))}
-    assert load_dataset(str(_save(tmp_path / "b.npz", **features))).train_x.min() == -3
+    table = load_dataset(str(_save(tmp_path / "b.npz", **features)))
+    assert table.train_x.shape == (12, 1, 1, 2)
+    assert table.train_x.min() == -3
+
+
+def test_channels_may_stand_first_or_last(tmp_path: Path) -> None:
+    """The same pixels either way; a shape that says neither is refused, not guessed."""
+    last = _images(12)
+    first = _good() | {"x_train": last.transpose(0, 3, 1, 2), "x_test": last.transpose(0, 3, 1, 2)}
+    loaded = [
+        load_dataset(str(_save(tmp_path / f"{i}.npz", **arrays)))
+        for i, arrays in enumerate((first, _good() | {"x_train": last, "x_test": last}))
+    ]
+    assert torch.equal(loaded[0].train_x, loaded[1].train_x)
+    assert loaded[0].train_x.shape == (12, 3, 6, 5)
+    odd = np.zeros((12, 5, 6, 7), np.uint8)
+    with pytest.raises(DataError, match=r"1 or 3 channels, found \(12, 5, 6, 7\)"):
+        load_dataset(str(_save(tmp_path / "odd.npz", **(_good() | {"x_train": odd, "x_test": odd}))))
 
 
 def test_npz_with_one_part_is_split_by_a_fixed_rule(tmp_path: Path) -> None:

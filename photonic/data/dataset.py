@@ -12,6 +12,7 @@ from photonic.errors import DataError
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
+CHANNELS = (1, 3)
 # of a set that comes without a test part: a fixed share, the same for every run
 TEST_SHARE = 0.3
 SPLIT_SEED = 0
@@ -23,7 +24,7 @@ class Dataset:
 
     Attributes:
         name: what it was loaded as.
-        train_x: (n, C, H, W) images or (n, F) features, float32; images in [0, 1].
+        train_x: (n, C, H, W), float32; images are in [0, 1], F features stand in one row, (n, 1, 1, F).
         train_y: (n,) labels, int64, 0 ... n_classes - 1.
         test_x: as train_x.
         test_y: as train_y.
@@ -121,7 +122,7 @@ def _part(name: str, part: str, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, T
 
 
 def _samples(name: str, part: str, x: np.ndarray) -> Tensor:
-    """uint8 in [0, 255] to float32 in [0, 1], other numbers as they are; (n, H, W) gets its one channel."""
+    """uint8 in [0, 255] to float32 in [0, 1], other numbers as they are; (n, H, W) gets its one channel, (n, F) is one row."""
     if x.dtype == np.uint8:
         samples = torch.from_numpy(np.ascontiguousarray(x)).float().div_(255)
     elif np.issubdtype(x.dtype, np.number) and not np.issubdtype(x.dtype, np.complexfloating):
@@ -130,7 +131,26 @@ def _samples(name: str, part: str, x: np.ndarray) -> Tensor:
         raise DataError(f"{name}: {part} samples must be real numbers, found {x.dtype}")
     if not torch.isfinite(samples).all():
         raise DataError(f"{name}: the {part} samples hold NaN or infinite values")
-    return samples.unsqueeze(1) if samples.ndim == 3 else samples
+    if samples.ndim == 2:
+        return samples[:, None, None, :]
+    if samples.ndim == 3:
+        return samples.unsqueeze(1)
+    return _channels_first(name, samples)
+
+
+def _channels_first(name: str, samples: Tensor) -> Tensor:
+    """(n, C, H, W) as it is, (n, H, W, C) transposed; told apart by which of the two is 1 or 3.
+
+    Raises:
+        DataError: neither is.
+    """
+    if samples.shape[1] in CHANNELS:
+        return samples
+    if samples.shape[3] in CHANNELS:
+        return samples.permute(0, 3, 1, 2).contiguous()
+    raise DataError(
+        f"{name}: expected images (n, C, H, W) or (n, H, W, C) with 1 or 3 channels, found {tuple(samples.shape)}"
+    )
 
 
 def split(name: str, x: np.ndarray, y: np.ndarray) -> tuple[Arrays, Arrays]:
