@@ -122,7 +122,7 @@ def _part(name: str, part: str, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, T
 
 
 def _samples(name: str, part: str, x: np.ndarray) -> Tensor:
-    """uint8 in [0, 255] to float32 in [0, 1], other numbers as they are; (n, H, W) gets its one channel, (n, F) is one row."""
+    """uint8 in [0, 255] to float32 in [0, 1], other numbers as they are; always (n, C, H, W), features as one row."""
     if x.dtype == np.uint8:
         samples = torch.from_numpy(np.ascontiguousarray(x)).float().div_(255)
     elif np.issubdtype(x.dtype, np.number) and not np.issubdtype(x.dtype, np.complexfloating):
