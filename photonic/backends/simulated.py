@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from photonic.backends.chip import Chip, Conditions
@@ -92,28 +93,44 @@ class SimulatedChip(Chip):
         b, n = inputs.shape[1:]
         m = weights.shape[-1] // n
         power = float(conditions.get("laser_power", 1.0))
-        nominal = weights.to(self._dtype).div(self.parameters.weight_code_one).reshape(rows, columns, m, n)
-        w_d, w_s = self._device.bank.matrices(self.parameters, nominal, self._dtype)
-        levels = self._levels(inputs)
-        dark_d, dark_s = self._dark(m, n)
         gain = self._gain(m, float(conditions.get("analog_gain", 1.0)))
         offset = (self._device.offset_d[:m] * self.spec.response.counts_per_d[0]).to(self._dtype)
-
         counts = torch.empty(rows, columns, b, m, dtype=self.spec.count_dtype)
         step = max(1, BLOCK_ELEMENTS // (rows * m))
         with torch.autocast("cpu", enabled=False):
+            levels = self._levels(inputs).mul_(power)
+            dark = self._levels(torch.zeros(1, self.spec.n_inputs - n, dtype=self._dtype), skip=n).mul_(power)
+            if dark.numel():
+                levels = F.pad(levels, (0, 1), value=1.0)  # the column that stands for all unused channels
             for c in range(columns):
-                matrix = w_d[:, c].reshape(rows * m, n).T
+                w_d, w_s = self._matrices(weights[:, c].reshape(rows, m, n), dark)
+                # in counts from here on: gain times D, so that the large array is touched once less
+                matrix = (w_d * gain[:, None]).flatten(0, 1).T
                 for start in range(0, b, step):
                     light = levels[c, start : start + step]
-                    d = (light @ matrix).reshape(-1, rows, m).add_(dark_d).mul_(power)
-                    s = (light @ w_s.T + dark_s).mul_(power).unsqueeze(-1)  # (b, 1, 1): the same at all outputs
-                    detection.add_noise_(d, s, self.parameters.noise, self._generator)
-                    d.mul_(gain).add_(offset)
+                    d = (light @ matrix).reshape(-1, rows, m)
+                    s = (light @ w_s).unsqueeze(-1)  # (b, 1, 1): the same at all outputs
+                    detection.add_noise_(d, s, gain, offset, self.parameters.noise, self._generator)
                     if self.spec.adc_bits is not None:
                         detection.convert_(d, self.spec.count_range)
                     counts[:, c, start : start + step] = d.transpose(0, 1)
         return counts
+
+    def _matrices(self, codes: Tensor, dark: Tensor) -> tuple[Tensor, Tensor]:
+        """W_D (R, m, n) and W_S (n, 1) of a column of tiles.
+
+        Where channels are unused, one column more stands for all of them: what their dark light adds for an input of 1.
+        """
+        bank, n = self._device.bank, codes.shape[-1]
+        nominal = codes.to(self._dtype).div(self.parameters.weight_code_one)
+        w_d, w_s = bank.matrices(self.parameters, nominal, self._dtype)
+        if dark.numel():
+            idle = torch.zeros(codes.shape[1], self.spec.n_inputs, dtype=self._dtype)
+            idle_d, idle_s = bank.matrices(self.parameters, idle, self._dtype)
+            dark_d, dark_s = (idle_d[:, n:] * dark).sum(-1, True), (idle_s[:, n:] * dark).sum(-1, True)
+            w_d = torch.cat([w_d, dark_d.expand(len(w_d), -1, -1)], dim=-1)
+            w_s = torch.cat([w_s, dark_s], dim=-1)
+        return w_d, w_s.T
 
     def _seed_call(self) -> None:
         """Seeds the noise of this call, from the rank as it is now: a process group may have come after the chip."""
@@ -122,21 +139,12 @@ class SimulatedChip(Chip):
         self._generator.manual_seed((seeds.derive(*self._key, rank) + self._calls) % 2**32)
         self._calls += 1
 
-    def _levels(self, inputs: Tensor) -> Tensor:
-        """Optical levels (C, B, n) behind the modulators; each has its own V_pi and bias."""
-        n, transfer = inputs.shape[-1], self.spec.response.inputs
-        slope = (self._device.inverse_v_pi[:n] * (math.pi / 2 / transfer.code_one)).to(self._dtype)
-        half_phase = inputs.to(self._dtype).mul(slope).add_(self._device.bias[:n].to(self._dtype))
+    def _levels(self, inputs: Tensor, skip: int = 0) -> Tensor:
+        """Optical levels (..., n) behind the modulators of channel ``skip`` on; each has its own V_pi and bias."""
+        transfer, channels = self.spec.response.inputs, slice(skip, skip + inputs.shape[-1])
+        slope = (self._device.inverse_v_pi[channels] * (math.pi / 2 / transfer.code_one)).to(self._dtype)
+        half_phase = inputs.to(self._dtype).mul(slope).add_(self._device.bias[channels].to(self._dtype))
         return modulator.mzm(half_phase, transfer.level_min)
-
-    def _dark(self, m: int, n: int) -> tuple[Tensor, Tensor]:
-        """What the channels beyond n add to D (m,) and S (1,): dark code through weights of zero."""
-        if n == self.spec.n_inputs:
-            return torch.zeros(m, dtype=self._dtype), torch.zeros(1, dtype=self._dtype)
-        unused = torch.zeros(1, self.spec.n_inputs, dtype=self._dtype)
-        light = self._levels(unused)[..., n:]
-        w_d, w_s = self._device.bank.matrices(self.parameters, unused.expand(m, -1).clone(), self._dtype)
-        return (w_d[:, n:] * light).sum(dim=-1), (w_s[:, n:] * light).sum(dim=-1)
 
     def _gain(self, m: int, analog_gain: float) -> Tensor:
         """Counts per D of each output."""
