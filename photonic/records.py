@@ -56,6 +56,14 @@ class InputTransfer(Record):
     code_one: float = Field(default=255.0, description="code of full level, T = 1")
     extinction_ratio_db: float | None = Field(default=None, gt=0, description="None: infinite, T_min = 0")
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.code_one == self.code_zero:
+            raise ValueError(f"code_one must differ from code_zero, found {self.code_one} for both")
+        if self.shape == "linear" and self.extinction_ratio_db is not None:
+            raise ValueError("extinction_ratio_db belongs to shape 'mzm'; a linear transfer is dark at code_zero")
+        return self
+
     @property
     def level_min(self) -> float:
         """T_min, the level of the darkest code."""
@@ -85,6 +93,12 @@ class Response(Record):
     counts_per_d: tuple[float, ...] = Field(min_length=1, description="one value, or one for each output")
     zero_count: tuple[float, ...] = Field(default=(0.0,), min_length=1)
     noise: NoiseModel = NoiseModel()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if 0.0 in self.counts_per_d:
+            raise ValueError("counts_per_d must not be 0: such an output answers to nothing")
+        return self
 
 
 class ChipSpec(Record):

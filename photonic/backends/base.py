@@ -120,7 +120,7 @@ class Backend(ABC):
         if x.shape[-1] == 0 or x.numel() == 0 or weight.numel() == 0:
             # the graph is kept: an empty product still has (zero) gradients
             return x @ weight.mT
-        return self._matmul(x, weight)
+        return self._checked(self._matmul(x, weight), (x.shape[0], x.shape[1], weight.shape[1]), x.dtype)
 
     def convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
         """Convolves x (B, C_in, *size) with weight (C_out, C_in / groups, *kernel) to (B, C_out, *output_size).
@@ -136,7 +136,15 @@ class Backend(ABC):
             raise ShapeError(f"the kernel {tuple(weight.shape[2:])} is larger than the padded input {tuple(x.shape)}")
         if x.numel() == 0 or weight.numel() == 0:
             return x.new_zeros((x.shape[0], weight.shape[0], *size)) + 0 * (x.sum() + weight.sum())
-        return self._convolve(x, weight, geometry)
+        return self._checked(self._convolve(x, weight, geometry), (x.shape[0], weight.shape[0], *size), x.dtype)
+
+    def _checked(self, y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        # under autocast a differentiable backend gives autocast's dtype
+        if tuple(y.shape) != shape or (y.dtype != dtype and not self.spec.differentiable):
+            raise ShapeError(
+                f"backend {self.spec.name} must give {shape} of {dtype}, found {tuple(y.shape)} of {y.dtype}"
+            )
+        return y
 
     def _convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
         """Unfolds and multiplies; a backend that has a native convolution overrides this."""

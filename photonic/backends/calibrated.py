@@ -139,7 +139,7 @@ class CalibratedBackend(Backend):
         if self.site.input_range is not None:
             span = _static_range(span, self.site.input_range, self.site.name)
         signs = self._input_sign(bool((low >= 0).all()))
-        return _Plan(encoding.nonzero(span).to(self._dtype(x)).reshape(-1, 1, 1), signs, self._weight_sign())
+        return _Plan(span.to(self._dtype(x)).reshape(-1, 1, 1), signs, self._weight_sign())
 
     def _input_sign(self, one_sided: bool) -> Sign:
         if one_sided or self.chip.spec.signed_inputs:
@@ -168,7 +168,7 @@ class CalibratedBackend(Backend):
     def _product(self, x: Tensor, plan: _Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
         """One call of the chip: x (G, b, N) to (G, b, M)."""
         spec = self.chip.spec
-        values = encoding.encode_input_signs(x.detach().to(dtype) / plan.scale, plan.inputs)
+        values = encoding.encode_input_signs(x.detach().to(dtype) / encoding.nonzero(plan.scale), plan.inputs)
         codes = encoding.input_codes(values, spec, self._response)
         inputs = encoding.tile_inputs(codes, encoded.cut, spec.dark_code)
         if self._shots > 1:

@@ -157,9 +157,12 @@ class Chip(ABC):
             try:
                 result = self._measure(*self._padded(weights, inputs, outputs), settings)
                 measured, saturated = self._checked(result, weights, inputs, outputs)
-            except BaseException:
+            except BaseException as error:
                 self._resident.forget()
-                self.safe_state()
+                try:
+                    self.safe_state()
+                except Exception as unsafe:  # the first error, Ctrl-C perhaps, must not be replaced by this one
+                    error.add_note(f"chip {self.spec.chip_id} could NOT be made safe: {unsafe}")
                 raise
             usage = Usage(
                 calls=1,

@@ -49,7 +49,10 @@ def check_finite(name: str, low: Tensor, high: Tensor) -> None:
 
 
 def nonzero(scale: Tensor) -> Tensor:
-    """A scale of zero belongs to zeros only; any other divisor keeps them."""
+    """What to divide by: a scale of zero belongs to zeros only, and any divisor keeps them.
+
+    Results are multiplied by the scale itself: what is zero digitally takes no noise from a chip.
+    """
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
@@ -148,8 +151,8 @@ def encode_weight(weight: Tensor, spec: ChipSpec, response: Response, per_row: b
     """
     cut = Geometry.of(spec, *weight.shape)
     tiles = tile_weight(weight, cut)
-    scale = nonzero(tiles.abs().amax(dim=-1 if per_row else (-2, -1), keepdim=True))
-    codes = (tiles / scale).mul_(response.weight_code_one)
+    scale = tiles.abs().amax(dim=-1 if per_row else (-2, -1), keepdim=True)
+    codes = (tiles / nonzero(scale)).mul_(response.weight_code_one)
     if spec.weight_bits is not None:
         codes = codes.round_()
     scale = scale.squeeze(-1).expand(*tiles.shape[:-1])  # (R, G C, m)
@@ -185,7 +188,9 @@ def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
     rows, _, b, m = counts.shape
     grid = counts.reshape(rows, cut.groups, cut.columns, b, m)
     weights = factor.reshape(rows, cut.groups, cut.columns, 1, m)
-    y = grid[:, :, 0].to(factor.dtype).mul_(weights[:, :, 0])
+    y = (
+        grid[:, :, 0].to(factor.dtype) * weights[:, :, 0]
+    )  # not in place: without an ADC these are the chip's own counts
     for c in range(1, cut.columns):
         y.addcmul_(grid[:, :, c].to(factor.dtype), weights[:, :, c])
     y = y.permute(1, 2, 0, 3).reshape(cut.groups, b, rows * m)

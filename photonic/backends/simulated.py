@@ -36,9 +36,10 @@ class _Device:
 
         m, n = parameters.n_outputs, parameters.n_inputs
         self.bank = RingBank.draw(parameters, generator)
-        self.inverse_v_pi = 1.0 / (1.0 + parameters.v_pi_spread * normal(n))
+        # log-normal where the quantity is positive
+        self.inverse_v_pi = torch.exp(-parameters.v_pi_spread * normal(n))
         self.bias = parameters.bias_spread_rad * normal(n) / 2
-        self.gain = 1.0 + parameters.gain_spread * normal(m)
+        self.gain = torch.exp(parameters.gain_spread * normal(m))
         self.offset_d = parameters.offset_spread_lsb * parameters.lsb * normal(m)
 
 
@@ -82,7 +83,7 @@ class SimulatedChip(Chip):
 
     def restore(self, state: Mapping[str, int]) -> None:
         """Goes on with the noise of call ``state["calls"]``."""
-        if set(state) != {"calls"} or state["calls"] < 0:
+        if set(state) != {"calls"} or type(state["calls"]) is not int or state["calls"] < 0:
             raise ChipError(f"chip {self.spec.chip_id}: expected the state {{'calls': n >= 0}}, found {dict(state)}")
         self._calls = state["calls"]
 
@@ -194,6 +195,9 @@ def open_simulated(
         near = difflib.get_close_matches(unknown[0], [*ChipParameters.model_fields, *LIMITS], n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise SpecError(f"unknown option {', '.join(unknown)} of sim:{preset}{hint}")
+    for name, value in options.items():
+        if isinstance(value, bool) and name != "shot_noise":
+            raise SpecError(f"{name} of sim:{preset} is a number, found {value}")
     text = "".join(f"&{name}={value}" for name, value in options.items())
     try:
         parameters = ChipParameters(**{**PRESETS[preset].model_dump(), **options})

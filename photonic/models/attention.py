@@ -53,7 +53,9 @@ class PhotonicMultiheadAttention(nn.MultiheadAttention):
             ShapeError: operands or masks of other shapes or dtypes than torch takes.
         """
         batched = query.ndim == 3
-        if query.ndim not in (2, 3) or key.ndim != query.ndim or key.shape[:-1] != value.shape[:-1]:
+        b = 0 if self.batch_first else 1
+        batches = batched and query.shape[b] != key.shape[b]
+        if query.ndim not in (2, 3) or key.ndim != query.ndim or key.shape[:-1] != value.shape[:-1] or batches:
             found = [tuple(t.shape) for t in (query, key, value)]
             raise ShapeError(
                 "expected query, key and value of 2 (unbatched) or 3 dimensions, key and value of one length, "

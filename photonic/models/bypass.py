@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -54,6 +55,7 @@ def _call(layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
 class WindowAttention:
     """Mixed in before torchvision's ``ShiftedWindowAttention`` (both versions): calls its projections as layers."""
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a context around a graph break does not compile
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""
         # cached: a parametrized weight is then the same tensor each time that it is read

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from photonic.backends.base import Backend, ConvGeometry, Pullback, fold_output, ideal_pullback, unfold
-from photonic.errors import GradientError, RecomputeError, ShapeError
+from photonic.errors import GradientError, RecomputeError, ShapeError, SpecError
 
 Needs = tuple[bool, bool]
 Gradients = tuple[Tensor | None, Tensor | None]
@@ -149,6 +149,10 @@ class _OnBackend(torch.autograd.Function):
 def _run(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
     """Runs a product with the dtype rules of torch's own operation and the gradient that was asked for."""
     backend = product.backend
+    if not isinstance(backend, Backend):
+        raise SpecError(
+            f"expected a backend, found {backend!r} ({type(backend).__name__}); open one with photonic.open_backend"
+        )
     if product.gradient not in backend.spec.gradients:
         raise GradientError(
             f"backend {backend.spec.name} offers the gradients {backend.spec.gradients}, found {product.gradient!r}"

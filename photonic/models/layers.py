@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photonic.backends.base import Backend, ConvGeometry, Site
-from photonic.errors import RangeError
+from photonic.backends.encoding import check_finite
+from photonic.errors import GradientError, RangeError
 from photonic.models import functional
 
 
@@ -40,6 +41,9 @@ def place_on(layer: nn.Module, backend: Backend, name: str, gradient: str) -> No
         name: of the layer in its model, for messages and counters.
         gradient: "ideal", or another that the backend offers.
     """
+    if gradient not in backend.spec.gradients:
+        offered = ", ".join(backend.spec.gradients)
+        raise GradientError(f"backend {backend.spec.name} offers the gradients {offered}, found {gradient!r}")
     layer.backend = backend.bind(Site(name))  # type: ignore[assignment]  # a plain attribute, as its annotation says
     layer.gradient = gradient  # type: ignore[assignment]
     if not hasattr(layer, "input_range"):
@@ -68,6 +72,9 @@ def _clamp_and_count(site: Site, x: Tensor, limit: Tensor) -> Tensor:
             f"the input range of layer {site.name or '(unnamed)'} must be finite and above 0 in {x.dtype}, found "
             f"{limit.item():g}; set it again with photonic.set_input_range"
         )
+    if x.numel():
+        # clamping would turn infinity into a number before the backend sees it
+        check_finite(f"the input of layer {site.name or '(unnamed)'}", *torch.aminmax(x.detach()))
     site.input_range = limit.detach()
     site.inputs += x.numel()
     site.clipped += int((x.detach().abs() > site.input_range).sum())

@@ -38,8 +38,9 @@ class RingBank:
         half_width_nm = parameters.ring_fwhm_nm / 2
         return cls(
             offset=normal(m, n) * (parameters.resonance_spread_nm / half_width_nm),
-            inverse_width=1.0 / (1.0 + parameters.fwhm_spread * normal(m, n)),
-            line_power=1.0 + parameters.channel_spread * normal(n),
+            # log-normal: widths and powers are positive
+            inverse_width=torch.exp(-parameters.fwhm_spread * normal(m, n)),
+            line_power=torch.exp(parameters.channel_spread * normal(n)),
         )
 
     def matrices(self, parameters: ChipParameters, weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -195,12 +195,26 @@ def test_what_is_not_finite_is_refused_and_nothing_is_measured(bad: float, where
     assert backend.chip.usage.calls == 0
 
 
-def test_zeros_are_exact_where_the_chip_has_no_offset() -> None:
-    """A row, a tile or an input of zeros gives no division by zero."""
-    backend = CalibratedBackend(open_simulated("ideal"))
+def test_zeros_are_exact_and_take_no_noise() -> None:
+    """An input of zeros, a weight of zeros, and a row of zeros in one tile among others."""
+    backend = CalibratedBackend(open_simulated("typical"))
     x, weight = _operands((1, 4, 70, 6), 0)
-    assert backend.matmul(torch.zeros_like(x), weight).abs().max().item() < 1e-12
+    assert backend.matmul(torch.zeros_like(x), weight).abs().max().item() == 0.0
     assert backend.matmul(x, torch.zeros_like(weight)).abs().max().item() == 0.0
+    weight[:, 2] = 0
+    y = backend.matmul(x, weight)
+    assert y[..., 2].abs().max().item() == 0.0
+    assert y[..., 1].abs().min().item() > 0.0
+
+
+def test_noise_shrinks_with_the_weights_also_beside_rows_of_zeros() -> None:
+    """Small weights of one sign leave the other half of a differential pair empty: it must not be read at scale 1."""
+    x, weight = _operands((1, 50, 20, 6), 0)
+    small = weight.abs() * 1e-6
+    _assert_product(CalibratedBackend(UnsignedChip()), x, small, 1e-12)
+    noisy = CalibratedBackend(open_simulated("typical"))
+    exact = x @ small.mT
+    assert ((noisy.matmul(x, small) - exact).norm() / exact.norm()).item() < 0.3
 
 
 def test_a_static_range_scales_and_refuses_what_exceeds_it() -> None:
