@@ -83,8 +83,7 @@ class CalibratedBackend(Backend):
         dtype = self._dtype(x)
         plan = self._plan(x.flatten(1), weight)
         encoded = self._encode(weight, plan, dtype)
-        parts = [self._product(x[:, rows], plan, encoded, dtype) for rows in self._blocks(x.shape[1], 1, plan, encoded)]
-        return torch.cat(parts, dim=1).to(x.dtype)
+        return self._product(x, plan, encoded, dtype).to(x.dtype)
 
     def _convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
         # as in the base, but unfolding a block of images at a time: patches are many times larger than images
@@ -166,6 +165,12 @@ class CalibratedBackend(Backend):
             yield slice(start, start + step)
 
     def _product(self, x: Tensor, plan: _Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
+        """x (G, B, N) to (G, B, M), in as few calls as the size of their counts allows."""
+        blocks = self._blocks(x.shape[1], 1, plan, encoded)
+        parts = [self._call(x[:, rows], plan, encoded, dtype) for rows in blocks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _call(self, x: Tensor, plan: _Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
         """One call of the chip: x (G, b, N) to (G, b, M)."""
         spec = self.chip.spec
         values = encoding.encode_input_signs(x.detach().to(dtype) / encoding.nonzero(plan.scale), plan.inputs)

@@ -11,6 +11,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
@@ -106,9 +107,16 @@ def open_backend(
         NominalCalibrationWarning: a chip was opened without a measured calibration.
     """
     if isinstance(spec, Chip):
+        if seed is not None or device is not None:
+            raise SpecError("an opened chip has its seeds already; give seed and device where it is opened")
         _warn_nominal(spec, calibration)
         return CalibratedBackend(spec, calibration)
-    return Opener(seed=seed, device=device).backend(spec, calibration)
+    opener = Opener(seed=seed, device=device)
+    try:
+        return opener.backend(spec, calibration)
+    except BaseException:
+        opener.close()
+        raise
 
 
 class Opener:
@@ -132,7 +140,10 @@ class Opener:
         """
         if spec not in self._backends:
             self._backends[spec] = self._backend(spec, calibration)
-        return self._backends[spec]
+        backend = self._backends[spec]
+        if calibration is not None and isinstance(backend, CalibratedBackend) and backend.calibration != calibration:
+            raise SpecError(f"{spec!r} is open with another calibration; one chip has one")
+        return backend
 
     def _backend(self, spec: str, calibration: Calibration | None) -> Backend:
         parsed = ParsedSpec.parse(spec)
@@ -140,7 +151,7 @@ class Opener:
         rest = {key: value for key, value in parsed.options.items() if key not in BACKEND_OPTIONS}
         key = parsed.head, repr(sorted(rest.items(), key=lambda item: item[0]))
         if key not in self._opened:
-            self._opened[key] = _create(ParsedSpec(parsed.head, rest), self._seed, self._device)
+            self._opened[key] = self._known(_create(ParsedSpec(parsed.head, rest), self._seed, self._device))
         opened = self._opened[key]
         if isinstance(opened, Backend):
             if mine or calibration:
@@ -152,10 +163,21 @@ class Opener:
         name = opened.spec.chip_id + (joint + text if text else "")
         return CalibratedBackend(opened, calibration, name=name, **mine)
 
+    def _known(self, created: Chip | Backend) -> Chip | Backend:
+        """The chip that is already open under another spelling of its spec (sim, sim:typical), or the new one."""
+        for opened in self._opened.values():
+            if not isinstance(created, Chip) or not isinstance(opened, Chip) or type(created) is not type(opened):
+                continue
+            if created.spec == opened.spec and created.spec.seeded:
+                created.close()
+                return opened
+        return created
+
     def close(self) -> None:
-        """Closes every chip and backend that was opened here."""
-        for opened in (*self._backends.values(), *self._opened.values()):
-            opened.close()
+        """Closes every chip and backend that was opened here, also when closing one of them fails."""
+        with ExitStack() as stack:
+            for opened in (*self._opened.values(), *self._backends.values()):
+                stack.callback(opened.close)
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +191,7 @@ class Opener:
 def _create(parsed: ParsedSpec, seed: int | None, device: int | None) -> Chip | Backend:
     """Finds the factory of a spec string and calls it."""
     options = dict(parsed.options)
+    named = sorted({"seed", "device"} & set(options))
     seed = _merged("seed", seed, options)
     device = _merged("device", device, options)
     seeds = {"seed": 0 if seed is None else seed, "device": (seed or 0) if device is None else device}
@@ -179,24 +202,30 @@ def _create(parsed: ParsedSpec, seed: int | None, device: int | None) -> Chip | 
     if parsed.head.endswith(".toml"):
         raise SpecError(f"{parsed.head}: this version opens no chip from a file; known are {_known(registered)}")
     if "://" not in parsed.head and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", parsed.head):
-        return _third_party(parsed.head, seeds, options)
+        return _third_party(parsed.head, seeds, named, options)
     raise SpecError(f"unknown backend {parsed.head!r}; known are {_known(registered)}, or package.module:factory")
 
 
-def _third_party(head: str, seeds: dict[str, int], options: dict[str, Any]) -> Chip | Backend:
+def _third_party(head: str, seeds: dict[str, int], named: list[str], options: dict[str, Any]) -> Chip | Backend:
     """Calls ``package.module:factory`` with the options, and with the seeds that it takes."""
     module_name, _, name = head.partition(":")
     try:
         factory: Factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"{head!r} cannot be opened: {error}; known schemes are {_known(schemes())}") from error
+    except Exception as error:
+        # whatever a third party's module raises when it is imported, opening it is what failed
+        raise SpecError(
+            f"{head!r} cannot be opened: {type(error).__name__}: {error}; known schemes are {_known(schemes())}"
+        ) from error
     if not callable(factory):
         raise SpecError(f"{head!r} cannot be opened: {name} is a {type(factory).__name__}, not a factory")
-    takes = inspect.signature(factory).parameters
+    try:
+        takes = inspect.signature(factory).parameters
+    except ValueError as error:
+        raise SpecError(f"{head!r} cannot be opened: {name} does not say which options it takes") from error
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values()):
         given = {**seeds, **options}
     else:
-        unknown = sorted(set(options) - set(takes))
+        unknown = sorted({*options, *named} - set(takes))
         if unknown:
             raise SpecError(f"{head} takes no option {', '.join(unknown)}; it takes {', '.join(takes) or 'none'}")
         given = {**{key: value for key, value in seeds.items() if key in takes}, **options}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions
 from photonic.backends.simulated import open_simulated
-from photonic.errors import CalibrationError, RangeError, SpecError
+from photonic.errors import CalibrationError, RangeError, RecordError, ShapeError, SpecError
 from photonic.physics.parameters import ChipParameters
-from photonic.records import Calibration, ChipSpec, InputTransfer, Response
+from photonic.records import BackendSpec, Calibration, ChipSpec, InputTransfer, Response
 
 
 class UnsignedChip(Chip):
@@ -269,3 +270,67 @@ def test_analog_gain_is_undone_after_the_adc() -> None:
         return (y - exact).norm().item()
 
     assert error(4.0) < 0.6 * error(None)
+
+
+def test_counts_that_the_chip_keeps_are_not_written_to() -> None:
+    """A replayed chip gives its stored counts again and again."""
+
+    class Replayed(UnsignedChip):
+        stored: Tensor | None = None
+
+        def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Tensor:
+            if self.stored is None:
+                self.stored = super()._measure(weights, inputs, conditions)
+            return self.stored
+
+    backend = CalibratedBackend(Replayed())
+    x, weight = _operands((2, 4, 12, 9), 0)
+    first = backend.matmul(x, weight)
+    assert torch.equal(backend.matmul(x, weight), first)
+
+
+def test_no_call_of_a_convolution_exceeds_the_chip_s_limit() -> None:
+    """One large image is cut into rows as well."""
+    limit = 40_000
+    sizes = []
+
+    class Watched(UnsignedChip):
+        def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Tensor:
+            counts = super()._measure(weights, inputs, conditions)
+            sizes.append(counts.numel() * counts.element_size())
+            return counts
+
+    chip = Watched()
+    chip.spec = chip.spec.model_copy(update={"max_counts_bytes": limit})
+    images, kernel = torch.rand(2, 3, 20, 20), torch.randn(4, 3, 3, 3)
+    y = CalibratedBackend(chip).convolve(images, kernel, ConvGeometry((1, 1), (1, 1), (1, 1), 1))
+    torch.testing.assert_close(y, torch.nn.functional.conv2d(images, kernel, padding=1), rtol=1e-5, atol=1e-5)
+    assert len(sizes) > 2
+    assert max(sizes) <= limit
+
+
+@pytest.mark.parametrize("wrong", ["shape", "dtype"])
+def test_a_backend_s_result_is_checked(wrong: str) -> None:
+    """A third party's transposed or widened result is refused, not reshaped."""
+
+    class Wrong(Backend):
+        def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+            y = x @ weight.mT
+            return y.mT.contiguous() if wrong == "shape" else y.double()
+
+    with pytest.raises(ShapeError, match=r"backend wrong must give \(1, 2, 4\) of torch\.float32"):
+        Wrong(BackendSpec(name="wrong")).matmul(torch.ones(1, 2, 3), torch.ones(1, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Response(counts_per_d=(0.0,)), "counts_per_d must not be 0"),
+        (lambda: InputTransfer(code_zero=1.0, code_one=1.0), "code_one must differ"),
+        (lambda: InputTransfer(shape="linear", extinction_ratio_db=10.0), "belongs to shape 'mzm'"),
+    ],
+)
+def test_responses_that_cannot_be_decoded_are_refused(make: Callable[[], object], message: str) -> None:
+    """At construction, by field."""
+    with pytest.raises(RecordError, match=message):
+        make()

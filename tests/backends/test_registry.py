@@ -20,6 +20,14 @@ def _factory(size: int = 4, device: int = 0) -> SimulatedChip:
     return open_simulated("ideal", device=device, n_outputs=size, n_inputs=size)
 
 
+OPENED: list[SimulatedChip] = []
+
+
+def _remembered() -> SimulatedChip:
+    OPENED.append(_factory())
+    return OPENED[-1]
+
+
 def _broken() -> SimulatedChip:
     raise OSError("no such instrument")
 
@@ -79,6 +87,7 @@ def test_equal_specs_open_one_chip_and_backend_options_share_it() -> None:
         assert a is not c
         assert a.chip is c.chip  # type: ignore[attr-defined]
         assert c.spec.name == "sim:typical?device=1&shots=4"
+        assert opener.backend("sim:typical?device=1").chip is a.chip  # type: ignore[attr-defined]
         assert opener.backend("sim?device=2").chip is not a.chip  # type: ignore[attr-defined]
     for backend in (a, c):
         with pytest.raises(ClosedError, match="closed"):
@@ -143,3 +152,40 @@ def test_options_are_typed() -> None:
     """Numbers, booleans and none as such; anything else stays text."""
     parsed = ParsedSpec.parse("a:b?i=3&f=-1.5e-3&t=true&n=none&s=text")
     assert parsed.options == {"i": 3, "f": -1.5e-3, "t": True, "n": None, "s": "text"}
+
+
+@pytest.mark.filterwarnings("ignore::photonic.errors.NominalCalibrationWarning")
+def test_settings_that_would_be_dropped_are_refused() -> None:
+    """A second calibration, seeds for an open chip, seeds that a factory does not take."""
+    with Opener(seed=0) as opener:
+        opener.backend("sim")
+        measured = Calibration.from_spec(open_chip("sim").spec).model_copy(update={"nominal": False})
+        with pytest.raises(SpecError, match="open with another calibration"):
+            opener.backend("sim", measured)
+    with pytest.raises(SpecError, match="has its seeds already"):
+        open_backend(open_chip("sim"), seed=3)
+    with pytest.raises(SpecError, match="takes no option seed"):
+        open_backend(f"{__name__}:_factory?seed=3")
+
+
+def test_a_chip_is_closed_when_its_backend_cannot_be_made() -> None:
+    """Hardware must not stay connected behind an error."""
+    OPENED.clear()
+    with pytest.warns(NominalCalibrationWarning), pytest.raises(SpecError, match="shots must be"):
+        open_backend(f"{__name__}:_remembered?shots=0")
+    with pytest.raises(ClosedError):
+        OPENED[0].__enter__()
+
+
+@pytest.mark.parametrize("spec", ["builtins:dict", f"{__name__}:_broken"])
+def test_whatever_a_third_party_raises_is_one_error(spec: str) -> None:
+    """Never another class of exception from opening."""
+    with pytest.raises(SpecError):
+        open_backend(spec)
+
+
+def test_numbers_are_not_switches() -> None:
+    """true is not 1."""
+    with pytest.raises(SpecError, match="dark_current_a of sim:typical is a number"):
+        open_chip("sim?dark_current_a=true")
+    assert not open_chip("sim?shot_noise=false").parameters.shot_noise  # type: ignore[attr-defined]

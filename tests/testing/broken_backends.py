@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from photonic.backends.base import Backend, Site
+from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.chip import Usage
 from photonic.errors import RangeError
 from photonic.records import BackendSpec
@@ -56,11 +56,45 @@ class IgnoresStrides(GoodBackend):
         return super()._matmul(x, weight)
 
 
+class WritesIntoOperands(GoodBackend):
+    """Uses its input as a scratch pad."""
+
+    def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        y = super()._matmul(x, weight)
+        if x.shape == (1, 8, 48) and x.is_contiguous():  # elsewhere the next question would be another one
+            x.zero_()
+        return y
+
+
+class ZeroInHalf(GoodBackend):
+    """Loses everything in half precision."""
+
+    def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        y = super()._matmul(x, weight)
+        return y * 0 if x.dtype in (torch.float16, torch.bfloat16) else y
+
+
+class ForeignError(GoodBackend):
+    """Raises an error of its own in half precision, where shapes are right."""
+
+    def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        if x.dtype == torch.bfloat16 and x.shape == (1, 64, 50):
+            raise NotImplementedError("bfloat16")
+        return super()._matmul(x, weight)
+
+
+class PositiveWeights(GoodBackend):
+    """Loses a matrix whose weights are all negative."""
+
+    def _exact(self, x: Tensor, weight: Tensor) -> Tensor:
+        return super()._exact(x, weight) * (0.0 if bool((weight < 0).all()) else 1.0)
+
+
 class Biased(GoodBackend):
     """A third too small for small matrices of non-negative inputs."""
 
     def _exact(self, x: Tensor, weight: Tensor) -> Tensor:
-        small = x.shape == (1, 64, 50) and bool((x >= 0).all())
+        small = x.shape == (1, 64, 50) and bool((x >= 0).all() and (weight > 0).any())
         return (0.67 if small else 1.0) * x @ weight.mT
 
 
@@ -86,6 +120,21 @@ class GroupByGroup(GoodBackend):
         return super()._matmul(x, weight)
 
 
+class ShiftedConvolution(GoodBackend):
+    """Gives every pixel of a convolution to its neighbour."""
+
+    def _convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+        y = super()._convolve(x, weight, geometry)
+        return y.roll(1, dims=-1)
+
+
+class OffsetAtZero(GoodBackend):
+    """Has a large offset where there is nothing to multiply."""
+
+    def _exact(self, x: Tensor, weight: Tensor) -> Tensor:
+        return super()._exact(x, weight) + (0.0 if bool(x.any() and weight.any()) else 1e3)
+
+
 class FixedRange(GoodBackend):
     """Clips inputs at 100."""
 
@@ -98,6 +147,27 @@ class SeedBlind(GoodBackend):
 
     def __init__(self, *, seed: int = 0, device: int = 0) -> None:
         super().__init__(seed=0)
+
+
+class RepeatsItself(GoodBackend):
+    """Draws the same noise in every call."""
+
+    def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        with self._session.lock:
+            self.generator.manual_seed(self.generator.initial_seed())
+            return super()._matmul(x, weight)
+
+
+class GlobalNoise(GoodBackend):
+    """Seeds torch's global generator and draws from it."""
+
+    def __init__(self, *, seed: int = 0, device: int = 0) -> None:
+        super().__init__(seed=seed)
+        torch.manual_seed(seed)
+
+    def _exact(self, x: Tensor, weight: Tensor) -> Tensor:
+        y = super()._exact(x, weight)
+        return y * (1 + 1e-4 * torch.randn(y.shape, dtype=y.dtype))
 
 
 class PassesNan(GoodBackend):
@@ -166,12 +236,20 @@ class Detached(GoodBackend):
 BROKEN: list[tuple[Callable[..., Backend], str]] = [
     (WrongDtype, "shapes"),
     (IgnoresStrides, "layouts"),
+    (WritesIntoOperands, "layouts"),
     (Biased, "product"),
+    (ZeroInHalf, "product"),
+    (ForeignError, "product"),
     (Rectifying, "signs"),
+    (PositiveWeights, "signs"),
     (OneTile, "tiling"),
     (GroupByGroup, "groups"),
+    (ShiftedConvolution, "convolution"),
     (FixedRange, "scales"),
+    (OffsetAtZero, "scales"),
     (SeedBlind, "seeding"),
+    (RepeatsItself, "seeding"),
+    (GlobalNoise, "seeding"),
     (PassesNan, "finite"),
     (Undead, "close"),
     (Unlocked, "threads"),
