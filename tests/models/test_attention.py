@@ -164,6 +164,14 @@ def test_operands_that_do_not_fit_are_refused() -> None:
             ours(*operands)
 
 
+def test_batches_of_two_sizes_are_refused() -> None:
+    """A key for one sample is not every sample's key, as in torch."""
+    attention = photonic.PhotonicMultiheadAttention(8, 2, batch_first=True, backend=ExactBackend())
+    key = torch.rand(1, 5, 8)
+    with pytest.raises(ShapeError):
+        attention(torch.rand(2, 5, 8), key, key, need_weights=False)
+
+
 def test_attention_is_made_directly() -> None:
     """With torch's arguments, initialisation and state_dict; unconverted it is torch's class again."""
     with torch.random.fork_rng(devices=[]):

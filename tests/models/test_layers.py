@@ -202,3 +202,18 @@ def test_a_range_is_rounded_with_its_input(dtype: torch.dtype) -> None:
     set_input_range(layer, 1.0051)
     with torch.autocast("cpu", dtype=dtype):
         assert layer(torch.full((1, 4), 3.0, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_a_range_does_not_hide_what_is_not_finite(bad: float) -> None:
+    """Clamping would turn infinity into a number; it is refused before."""
+    layer = PhotonicLinear(4, 2, backend=ExactBackend())
+    set_input_range(layer, 1.0)
+    with pytest.raises(RangeError, match="NaN or infinite"):
+        layer(torch.tensor([[bad, 0.0, 0.0, 0.0]]))
+
+
+def test_a_gradient_that_is_not_offered_is_refused_at_construction() -> None:
+    """Not at the first forward."""
+    with pytest.raises(photonic.PhotonicError, match="offers the gradients ideal"):
+        PhotonicLinear(4, 2, backend=ExactBackend(), gradient="zzz")

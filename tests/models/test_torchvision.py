@@ -132,3 +132,17 @@ def test_a_model_with_three_dimensional_convolutions_says_so() -> None:
     assert "three spatial dimensions" in rows["stem.0"].reason
     with pytest.raises(ConversionError, match=r"names 'stem.0', which must stay digital"):
         photonic.convert_(model, {"stem.*": ExactBackend()})
+
+
+# after a graph break dynamo asks every tensor for its .grad; it hides that warning, but not from "error"
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_converted_swin_compiles() -> None:
+    """With graph breaks, and the same result; window attention holds a context that no graph may break."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = torchvision.models.SwinTransformer([2, 2], 8, [2], [2], [2, 2], num_classes=3).eval()
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    expected = model(x)
+    photonic.convert_(model, ExactBackend())
+    torch.testing.assert_close(torch.compile(model, backend="eager")(x), expected)
+    assert min(row.usage.calls for row in photonic.routes(model)) >= 1
