@@ -53,7 +53,7 @@ class SimulatedChip(Chip):
         parameters: primary quantities.
         device: seed of the hidden spread; part of the chip's id.
         seed: of the run's noise.
-        purpose: names the noise stream, so that calibration, verification and training never share draws.
+        purpose: names the noise stream: calibration, verification and training draw from streams of their own.
         chip_id: defaults to ``sim?device=N``.
         limits: further fields of the ``ChipSpec`` (``resident_tiles``, ``max_counts_bytes``,
             ``max_saturated_fraction``).

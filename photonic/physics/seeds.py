@@ -1,4 +1,4 @@
-"""Seeds: every stream of random numbers has a name, and names never share draws."""
+"""Seeds: every stream of random numbers has a name; what torch keeps of it is 32 bits (docs/decisions/0004)."""
 
 from __future__ import annotations
 
