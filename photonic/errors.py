@@ -68,7 +68,9 @@ class ChipError(BackendError):
 
 
 class SaturationError(BackendError):
-    """A larger fraction of the counts sits at the ADC's rails than the chip allows."""
+    """A larger fraction of the counts sits at the ADC's rails than the chip allows; ``usage`` is what it cost."""
+
+    usage: object = None
 
 
 class GradientError(BackendError):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from photonic.backends import encoding
 from photonic.backends.base import Backend, ConvGeometry, Programming, fold_output, unfold
-from photonic.backends.chip import Chip
+from photonic.backends.chip import Chip, Measurement, Usage
 from photonic.backends.encoding import EncodedWeight, Geometry, Sign
-from photonic.errors import CalibrationError, RangeError, SpecError
+from photonic.errors import CalibrationError, RangeError, SaturationError, SpecError
 from photonic.records import BackendSpec, Calibration, Response
 
 SIGNS = ("auto", "time", "space", "offset")
@@ -178,13 +178,24 @@ class CalibratedBackend(Backend):
         inputs = encoding.tile_inputs(codes, encoded.cut, spec.dark_code)
         if self._shots > 1:
             inputs = inputs.repeat(1, self._shots, 1)
-        measured = self.chip.measure(encoded.codes.cpu(), inputs.cpu(), self._conditions)
-        self._record(measured.usage)
+        measured = self._measure(encoded.codes.cpu(), inputs.cpu())
         y = encoding.decode(measured.counts.to(x.device), encoded)
         if self._shots > 1:
             y = y.reshape(y.shape[0], self._shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]
         return encoding.decode_signs(y, sums, plan.inputs, plan.weights) * plan.scale
+
+    def _measure(self, codes: Tensor, inputs: Tensor) -> Measurement:
+        """Asks the chip and counts for the layer, also a call that ended at the rails."""
+        try:
+            measured = self.chip.measure(codes, inputs, self._conditions)
+        except SaturationError as error:
+            if isinstance(error.usage, Usage):
+                self._record(error.usage)
+            error.add_note(f"in layer {self.site.name or '(unnamed)'}")
+            raise
+        self._record(measured.usage)
+        return measured
 
 
 def _static_range(span: Tensor, limit: Tensor, layer: str) -> Tensor:

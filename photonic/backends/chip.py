@@ -247,10 +247,12 @@ class Chip(ABC):
     def _check_saturation(self, usage: Usage) -> None:
         limit = self.spec.max_saturated_fraction
         if usage.saturated_fraction > limit:
-            raise SaturationError(
+            error = SaturationError(
                 f"chip {self.spec.chip_id}: {usage.saturated_fraction:.1%} of the counts are at the rails, "
                 f"the limit is {limit:.1%}; lower the analog gain or raise adc_full_scale"
             )
+            error.usage = usage
+            raise error
 
 
 def _count_rails(counts: Tensor, spec: ChipSpec) -> int:

@@ -158,10 +158,7 @@ class Opener:
                 raise SpecError(f"{spec!r} is not a chip: it takes no calibration and no option {sorted(mine)}")
             return opened
         _warn_nominal(opened, calibration)
-        text = "&".join(f"{name}={value}" for name, value in mine.items())
-        joint = "&" if "?" in opened.spec.chip_id else "?"
-        name = opened.spec.chip_id + (joint + text if text else "")
-        return CalibratedBackend(opened, calibration, name=name, **mine)
+        return CalibratedBackend(opened, calibration, name=_name(parsed, opened), **mine)
 
     def _known(self, created: Chip | Backend) -> Chip | Backend:
         """The chip that is already open under another spelling of its spec (sim, sim:typical), or the new one."""
@@ -256,6 +253,17 @@ def _merged(name: str, argument: int | None, options: dict[str, Any]) -> int | N
     if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < 0):
         raise SpecError(f"{name} must be a whole number of at least 0, found {found!r}")
     return found
+
+
+def _name(parsed: ParsedSpec, chip: Chip) -> str:
+    """The spec string that opens this backend again: the chip's id where that is one, and every option beyond it."""
+    scheme = parsed.head.partition(":")[0]
+    base = chip.spec.chip_id if chip.spec.chip_id.partition(":")[0] == scheme and scheme in schemes() else parsed.head
+    known = ParsedSpec.parse(base).options
+    # the seed is the run's, not the backend's
+    more = {key: value for key, value in parsed.options.items() if key not in known and key != "seed"}
+    text = "&".join(f"{key}={value}" for key, value in more.items())
+    return base + (("&" if known else "?") + text if text else "")
 
 
 def _warn_nominal(chip: Chip, calibration: Calibration | None) -> None:

@@ -15,7 +15,7 @@ from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions
 from photonic.backends.simulated import open_simulated
-from photonic.errors import CalibrationError, RangeError, RecordError, ShapeError, SpecError
+from photonic.errors import CalibrationError, RangeError, RecordError, SaturationError, ShapeError, SpecError
 from photonic.physics.parameters import ChipParameters
 from photonic.records import BackendSpec, Calibration, ChipSpec, InputTransfer, Response
 
@@ -334,3 +334,13 @@ def test_responses_that_cannot_be_decoded_are_refused(make: Callable[[], object]
     """At construction, by field."""
     with pytest.raises(RecordError, match=message):
         make()
+
+
+def test_a_call_that_ends_at_the_rails_is_counted_for_its_layer() -> None:
+    """The chip spent it, so the layer did; the error says which layer."""
+    backend = CalibratedBackend(open_simulated("typical", max_saturated_fraction=0.1)).bind(Site("fc"))
+    with pytest.raises(SaturationError) as caught:
+        backend.matmul(torch.ones(1, 4, 64), torch.ones(1, 64, 64))
+    assert caught.value.__notes__ == ["in layer fc"]
+    assert backend.site.usage.calls == 1
+    assert backend.site.usage.saturated_fraction == 1.0

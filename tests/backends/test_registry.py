@@ -189,3 +189,21 @@ def test_numbers_are_not_switches() -> None:
     with pytest.raises(SpecError, match="dark_current_a of sim:typical is a number"):
         open_chip("sim?dark_current_a=true")
     assert not open_chip("sim?shot_noise=false").parameters.shot_noise  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore::photonic.errors.NominalCalibrationWarning")
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "sim",
+        "sim?shots=4",
+        "sim:pessimistic?device=3&resident_tiles=9&adc_bits=7",
+        f"{__name__}:_factory?size=3&shots=2",
+    ],
+)
+def test_a_backend_s_name_opens_it_again(spec: str) -> None:
+    """Limits, device and options of the backend included."""
+    first = open_backend(spec)
+    again = open_backend(first.spec.name)
+    assert again.spec == first.spec
+    assert again._shots == first._shots  # type: ignore[attr-defined]
