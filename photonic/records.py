@@ -44,14 +44,15 @@ def effective_bits(span: float, variance: float) -> float | None:
 
 
 class InputTransfer(Record):
-    """How an input code becomes an optical level T of its channel.
+    """How an input code becomes an optical level T of its channel, or its field.
 
     ``mzm``: T = T_min + (1 - T_min) sin^2(pi/2 (code - code_zero) / (code_one - code_zero)), the intensity transfer of
     a Mach-Zehnder modulator biased at its null, with T_min = 10^(-extinction_ratio_db / 10).
+    ``field``: E = sin(pi/2 (code - code_zero) / (code_one - code_zero)), the field behind the same modulator, signed.
     ``linear``: T = (code - code_zero) / (code_one - code_zero), signed where the code range allows it.
     """
 
-    shape: Literal["linear", "mzm"] = "linear"
+    shape: Literal["linear", "mzm", "field"] = "linear"
     code_zero: float = 0.0
     code_one: float = Field(default=255.0, description="code of full level, T = 1")
     extinction_ratio_db: float | None = Field(default=None, gt=0, description="None: infinite, T_min = 0")
@@ -60,8 +61,8 @@ class InputTransfer(Record):
     def _consistent(self) -> Self:
         if self.code_one == self.code_zero:
             raise ValueError(f"code_one must differ from code_zero, found {self.code_one} for both")
-        if self.shape == "linear" and self.extinction_ratio_db is not None:
-            raise ValueError("extinction_ratio_db belongs to shape 'mzm'; a linear transfer is dark at code_zero")
+        if self.shape != "mzm" and self.extinction_ratio_db is not None:
+            raise ValueError(f"extinction_ratio_db belongs to shape 'mzm'; {self.shape!r} is dark at code_zero")
         return self
 
     @property
@@ -71,15 +72,20 @@ class InputTransfer(Record):
 
 
 class NoiseModel(Record):
-    """Variance of one output, V = thermal + shot S + rin D^2, in units of D^2, without quantisation."""
+    """Variance of one output, V = thermal + shot S + rin D^2 + common_mode S^2 + converter, in D^2.
+
+    Quantisation is not in it.
+    """
 
     thermal: float = Field(default=0.0, ge=0)
     shot: float = Field(default=0.0, ge=0, description="per unit of S")
     rin: float = Field(default=0.0, ge=0, description="per unit of D^2; one factor per shot, common to all outputs")
+    common_mode: float = Field(default=0.0, ge=0, description="per unit of S^2; RIN that balancing lets through")
+    converter: float = Field(default=0.0, ge=0, description="the ADC's own, at an analog gain of 1")
 
     def variance(self, s: float, d: float) -> float:
         """Variance of an output at total power ``s`` and signed result ``d``, in D^2."""
-        return self.thermal + self.shot * s + self.rin * d * d
+        return self.thermal + self.shot * s + self.rin * d * d + self.common_mode * s * s + self.converter
 
 
 class Response(Record):
@@ -101,11 +107,24 @@ class Response(Record):
         return self
 
 
+class EnergyModel(Record):
+    """What a chip consumes while it runs: what is always on, what each shot costs, what each programming costs."""
+
+    laser_w: float = Field(ge=0, description="electrical")
+    hold_w: float = Field(ge=0, description="heaters of a full tile, on average over weights")
+    tia_w: float = Field(ge=0, description="amplifiers of all outputs")
+    dac_j: float = Field(ge=0, description="one sample of one input")
+    modulator_j: float = Field(ge=0, description="one symbol of one input")
+    adc_j: float = Field(ge=0, description="one count of one output")
+    write_j: float = Field(ge=0, description="one drive code of one weight element, converter included")
+
+
 class ChipSpec(Record):
     """What a chip says of itself: geometry, converters, times, conditions, and its data sheet's response.
 
     ``layout="elementwise"`` (banks, crossbars): a tile of m outputs and n inputs is m x n drive codes, row-major.
-    ``layout="program"`` (meshes): a tile is always ``n_drives`` codes that only the chip's own decomposition gives.
+    ``layout="program"`` (meshes): a tile is always ``n_drives`` phases that the chip's decomposition gives, with
+    ``weight_code_range`` spread over 0 to 2 pi.
     """
 
     chip_id: str = Field(min_length=1)
@@ -113,6 +132,7 @@ class ChipSpec(Record):
     n_inputs: int = Field(ge=1, description="N, physical inputs")
     layout: Literal["elementwise", "program"] = "elementwise"
     n_drives: int | None = Field(default=None, ge=1, description="P; None: M x N")
+    decomposition: Literal["clements_svd"] | None = Field(default=None, description="of layout 'program'")
     partial_tiles: bool = Field(default=False, description="_measure accepts m < M and n < N without padding")
 
     weight_bits: int | None = Field(default=8, ge=1, le=15, description="None: no converter, float64 codes")
@@ -131,11 +151,13 @@ class ChipSpec(Record):
     resident_tiles: int = Field(default=1, ge=1)
     write_endurance: int | None = Field(default=None, ge=1)
     conditions: dict[str, tuple[float | str, ...]] = Field(default_factory=dict, description="name: allowed values")
+    tile_conditions: tuple[str, ...] = Field(default=(), description="conditions that each tile can have by itself")
     max_saturated_fraction: float = Field(default=1.0, gt=0, le=1)
     max_counts_bytes: int = Field(default=64 * 2**20, ge=1, description="largest array of counts in one call")
     seeded: bool = Field(default=False, description="the same device and run seed give the same counts")
 
     response: Response
+    energy: EnergyModel | None = Field(default=None, description="None: not stated")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -150,6 +172,9 @@ class ChipSpec(Record):
                 raise ValueError(f"{name} ({low}, {high}) has more than the {2**bits} values of {bits} bits")
         if self.layout == "program" and self.n_drives is None:
             raise ValueError("n_drives is needed for layout 'program'")
+        unknown = sorted(set(self.tile_conditions) - set(self.conditions))
+        if unknown:
+            raise ValueError(f"tile_conditions {unknown} are not among the conditions {sorted(self.conditions)}")
         if not self.input_code_range[0] <= self.dark_code <= self.input_code_range[1]:
             raise ValueError(f"dark_code {self.dark_code} is outside input_code_range {self.input_code_range}")
         for name, values in (("counts_per_d", self.response.counts_per_d), ("zero_count", self.response.zero_count)):
@@ -174,13 +199,13 @@ class ChipSpec(Record):
 
     @property
     def signed_weights(self) -> bool:
-        """Whether a drive code gives a negative weight."""
-        return self.weight_code_range[0] < 0
+        """Whether drive codes give negative weights."""
+        return self.layout == "program" or self.weight_code_range[0] < 0
 
     @property
     def signed_inputs(self) -> bool:
         """Whether an input code gives a negative level."""
-        return self.response.inputs.shape == "linear" and self.input_code_range[0] < self.response.inputs.code_zero
+        return self.response.inputs.shape != "mzm" and self.input_code_range[0] < self.response.inputs.code_zero
 
     @property
     def enob(self) -> float | None:

@@ -64,6 +64,8 @@ class Site:
         usage: what the layer's calls have spent.
         inputs: numbers that met the input range.
         clipped: those of them that it clamped.
+        gains: (R, G x C) analog gain of each tile; None: the backend's.
+        encodings: how often the weight had to be turned into codes, and ``encode_seconds`` how long that took.
     """
 
     name: str = ""
@@ -71,6 +73,9 @@ class Site:
     usage: Usage = field(default_factory=Usage)
     inputs: int = 0
     clipped: int = 0
+    gains: Tensor | None = None
+    encodings: int = 0
+    encode_seconds: float = 0.0
 
 
 class _Session:
@@ -179,11 +184,11 @@ class Backend(ABC):
         view.site = site
         return view
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """What a resumed run needs (see ``Chip.state``)."""
         return {}
 
-    def restore(self, state: Mapping[str, int]) -> None:  # noqa: B027 - optional: a backend without state ignores it
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - optional: a backend without state ignores it
         """Takes back what ``state()`` gave."""
 
     def close(self) -> None:

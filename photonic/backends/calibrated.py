@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from photonic.backends import encoding
-from photonic.backends.base import Backend, ConvGeometry, Programming, fold_output, unfold
-from photonic.backends.chip import Chip, Measurement, Usage
+from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
+from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.encoding import EncodedWeight, Geometry, Sign
 from photonic.errors import CalibrationError, RangeError, SaturationError, SpecError
-from photonic.records import BackendSpec, Calibration, Response
+from photonic.records import BackendSpec, Calibration
 
 SIGNS = ("auto", "time", "space", "offset")
 
@@ -25,6 +27,21 @@ class _Plan:
     scale: Tensor
     inputs: Sign
     weights: Sign
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A layer's codes, and what they were made from; whether they are fresh is decided by comparing numbers."""
+
+    weight: Tensor
+    signs: tuple[Sign, Sign]
+    gains: Tensor | None
+    encoded: EncodedWeight
+
+    def holds(self, weight: Tensor, signs: tuple[Sign, Sign], gains: Tensor | None) -> bool:
+        if signs != self.signs or gains is not self.gains or weight.dtype != self.weight.dtype:
+            return False
+        return weight.device == self.weight.device and torch.equal(weight, self.weight)
 
 
 class CalibratedBackend(Backend):
@@ -62,9 +79,10 @@ class CalibratedBackend(Backend):
             raise CalibrationError(
                 f"this calibration belongs to {calibration.chip_id}, the chip is {chip.spec.chip_id}; calibrate it"
             )
-        if chip.spec.layout != "elementwise":
+        if chip.spec.layout == "program" and chip.spec.decomposition is None:
             raise SpecError(
-                f"chip {chip.spec.chip_id} has layout {chip.spec.layout!r}; only 'elementwise' is supported"
+                f"chip {chip.spec.chip_id} has layout 'program' and does not say how a weight becomes drive codes; "
+                "its spec needs a decomposition, such as 'clements_svd'"
             )
         _check_option("sign", sign, SIGNS)
         _check_option("weight_scale", weight_scale, ("row", "tile"))
@@ -77,7 +95,8 @@ class CalibratedBackend(Backend):
         self.chip = chip
         self.calibration = calibration
         self._sign, self._shots, self._per_row = sign, shots, weight_scale == "row"
-        self._conditions, self._response = _with_gain(calibration, analog_gain)
+        self._analog_gain, self._response = analog_gain, calibration.response
+        self._kept: _Kept | None = None
 
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
         dtype = self._dtype(x)
@@ -113,11 +132,11 @@ class CalibratedBackend(Backend):
         tiles = rows * columns
         return Programming(tiles, tiles * self.chip.spec.drives, tiles * self.chip.spec.settle_time_s)
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """The chip's (see ``Chip.state``)."""
         return self.chip.state()
 
-    def restore(self, state: Mapping[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Gives the chip's state back."""
         self.chip.restore(state)
 
@@ -152,8 +171,29 @@ class CalibratedBackend(Backend):
         return "plain" if self.chip.spec.signed_weights else "space"
 
     def _encode(self, weight: Tensor, plan: _Plan, dtype: torch.dtype) -> EncodedWeight:
-        signed = encoding.encode_weight_signs(weight.detach().to(dtype), plan.inputs, plan.weights)
-        return encoding.encode_weight(signed, self.chip.spec, self._response, self._per_row)
+        """The weight as codes: as they are kept for this layer where the weight has not changed."""
+        weight, signs, gains = weight.detach().to(dtype), (plan.inputs, plan.weights), self.site.gains
+        kept = self._kept
+        if kept is not None and kept.holds(weight, signs, gains):
+            return kept.encoded
+        started = time.perf_counter()
+        signed = encoding.encode_weight_signs(weight, *signs)
+        gain = (self._analog_gain or 1.0) if gains is None else gains
+        encoded = encoding.encode_weight(signed, self.chip.spec, self._response, self._per_row, gain)
+        self.site.encodings += 1
+        self.site.encode_seconds += time.perf_counter() - started
+        self._kept = _Kept(weight.clone(), signs, gains, encoded)
+        return encoded
+
+    def bind(self, site: Site) -> Self:
+        """A view for one layer, which keeps that layer's codes."""
+        view = super().bind(site)
+        view._kept = None  # noqa: SLF001 - a copy of this object
+        return view
+
+    def _conditions(self) -> Conditions:
+        gain = self._analog_gain if self.site.gains is None else self.site.gains.cpu()
+        return {} if gain is None else {"analog_gain": gain}
 
     def _blocks(self, count: int, rows_each: int, plan: _Plan, encoded: EncodedWeight) -> Iterator[slice]:
         """Slices of ``count`` items of ``rows_each`` rows, so that the counts of a call stay under the chip's limit."""
@@ -188,7 +228,7 @@ class CalibratedBackend(Backend):
     def _measure(self, codes: Tensor, inputs: Tensor) -> Measurement:
         """Asks the chip and counts for the layer, also a call that ended at the rails."""
         try:
-            measured = self.chip.measure(codes, inputs, self._conditions)
+            measured = self.chip.measure(codes, inputs, self._conditions())
         except SaturationError as error:
             if isinstance(error.usage, Usage):
                 self._record(error.usage)
@@ -207,15 +247,6 @@ def _static_range(span: Tensor, limit: Tensor, layer: str) -> Tensor:
             "clamp them first, or widen the range"
         )
     return limit.expand_as(span)
-
-
-def _with_gain(calibration: Calibration, gain: float | None) -> tuple[dict[str, float | str], Response]:
-    """The condition to ask the chip for, and the response under it: counts per D rise with the gain."""
-    response = calibration.response
-    if gain is None:
-        return {}, response
-    counts_per_d = tuple(value * gain for value in response.counts_per_d)
-    return {"analog_gain": gain}, response.model_copy(update={"counts_per_d": counts_per_d})
 
 
 def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:

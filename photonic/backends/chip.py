@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from torch import Tensor
 from photonic.errors import ChipError, ClosedError, RangeError, SaturationError, ShapeError
 from photonic.records import ChipSpec
 
-Conditions = Mapping[str, float | str]
+Conditions = Mapping[str, float | str | Tensor]
 
 
 @dataclass
@@ -133,7 +133,8 @@ class Chip(ABC):
             weights: (R, C, P) drive codes. With layout "elementwise" a call may use m <= M outputs and n <= N inputs:
                 P = m x n row-major.
             inputs: (C, B, n) input codes.
-            conditions: settings by name, from ``spec.conditions``.
+            conditions: settings by name, from ``spec.conditions``; those in ``spec.tile_conditions`` may be a tensor
+                (R, C), one value for each tile.
 
         Returns:
             The counts (R, C, B, m) and what they cost.
@@ -149,7 +150,7 @@ class Chip(ABC):
         outputs = _check_shapes(self.spec, weights, inputs)
         _check_codes("weights", weights, self.spec.weight_code_range)
         _check_codes("inputs", inputs, self.spec.input_code_range)
-        _check_conditions(self.spec, settings)
+        _check_conditions(self.spec, settings, tuple(weights.shape[:2]))
         with self._lock:
             self._check_open()
             programmed = self._resident.program(weights.flatten(0, 1), inputs.shape[-1])
@@ -173,17 +174,21 @@ class Chip(ABC):
                 seconds=time.perf_counter() - started,
             )
             self.usage.add(usage)
+            self._spent(usage)
         self._check_saturation(usage)
         return replace(measured, usage=usage)
+
+    def _spent(self, usage: Usage) -> None:  # noqa: B027 - optional: for a chip with a clock of its own
+        """Takes note of what a call spent; called with the chip's lock held."""
 
     def safe_state(self) -> None:  # noqa: B027 - optional: a chip without hardware has nothing to make safe
         """Brings the hardware to a safe state; called when a measurement ends in any exception, Ctrl-C included."""
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """What a resumed run needs to draw the noise that an uninterrupted one would have drawn."""
         return {}
 
-    def restore(self, state: Mapping[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Takes back what ``state()`` gave.
 
         Raises:
@@ -306,14 +311,21 @@ def _check_codes(name: str, codes: Tensor, limits: tuple[float, float]) -> None:
         raise RangeError(f"{name}: codes must be in [{limits[0]:g}, {limits[1]:g}], found [{low:g}, {high:g}]")
 
 
-def _check_conditions(spec: ChipSpec, conditions: Conditions) -> None:
+def _check_conditions(spec: ChipSpec, conditions: Conditions, grid: tuple[int, ...]) -> None:
     for name, value in conditions.items():
         if name not in spec.conditions:
             raise RangeError(
                 f"chip {spec.chip_id} offers no condition {name!r}; it offers {sorted(spec.conditions) or 'none'}"
             )
-        if value not in spec.conditions[name]:
+        if isinstance(value, Tensor) and (name not in spec.tile_conditions or tuple(value.shape) != grid):
+            raise ShapeError(
+                f"chip {spec.chip_id}: {name} must be one value, or for {spec.tile_conditions or 'no condition'} "
+                f"a tensor {grid} of one for each tile; found a tensor {tuple(value.shape)}"
+            )
+        values = value.unique().tolist() if isinstance(value, Tensor) else [value]
+        wrong = [item for item in values if item not in spec.conditions[name]]
+        if wrong:
             raise RangeError(
-                f"chip {spec.chip_id}: {name} must be one of {spec.conditions[name]}, found {value!r}; "
+                f"chip {spec.chip_id}: {name} must be one of {spec.conditions[name]}, found {wrong[0]!r}; "
                 "a setting is never rounded or clipped"
             )

@@ -7,6 +7,7 @@ map of whole matrices before and after the product, so that tiling and converter
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from photonic.errors import RangeError
-from photonic.physics import modulator
+from photonic.physics import modulator, svdmesh
 from photonic.records import ChipSpec, Response
 
 # plain: as it is; time: positive and negative parts one after the other; space: side by side on twice the inputs (or
@@ -37,8 +38,10 @@ class Geometry:
 
     @classmethod
     def of(cls, spec: ChipSpec, groups: int, outputs: int, inputs: int) -> Geometry:
-        """The fewest tiles; a weight smaller than the chip uses a part of it."""
+        """The fewest tiles; a weight smaller than the chip uses a part of it, if the chip can be used in part."""
         m, n = min(outputs, spec.n_outputs), min(inputs, spec.n_inputs)
+        if spec.layout == "program":
+            m, n = spec.n_outputs, spec.n_inputs
         return cls(groups, outputs, inputs, -(-outputs // m), -(-inputs // n), m, n)
 
 
@@ -124,7 +127,7 @@ class EncodedWeight:
 
     Attributes:
         cut: the tiling.
-        codes: (R, G x C, m n) drive codes.
+        codes: (R, G x C, P) drive codes.
         factor: (R, G x C, 1, m) what one count of each tile output is worth in the result.
         offset: (G, 1, R m) what all tiles together add to the result when nothing shines in: dark level and zero count.
         sums: (G, 1, R m) sums of the programmed weights over N.
@@ -137,38 +140,69 @@ class EncodedWeight:
     sums: Tensor
 
 
-def encode_weight(weight: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> EncodedWeight:
+def encode_weight(
+    weight: Tensor, spec: ChipSpec, response: Response, per_row: bool, gain: Tensor | float = 1.0
+) -> EncodedWeight:
+    """Turns a weight into drive codes, and prepares the decoding of the counts.
+
+    Args:
+        weight: (G, M, N) after the sign encoding.
+        spec: of the chip.
+        response: of its calibration.
+        per_row: a scale for each output of each tile instead of one for the tile (where each weight has a code).
+        gain: the analog gain before the ADC, of all tiles or of each (R, G x C).
+    """
+    cut = Geometry.of(spec, *weight.shape)
+    tiles = tile_weight(weight, cut)
+    codes, scale, sums = _program(tiles, spec) if spec.layout == "program" else _scale(tiles, spec, response, per_row)
+    gains = gain.to(weight).unsqueeze(-1) if isinstance(gain, Tensor) else gain
+    per_d = per_output(response.counts_per_d, cut, weight) * gains
+    zero = per_output(response.zero_count, cut, weight)
+    level_min = response.inputs.level_min
+    factor = scale / (1 - level_min) / per_d
+    dark = zero * factor + sums * (level_min / (1 - level_min))
+    return EncodedWeight(
+        cut=cut,
+        codes=codes.to(spec.code_dtype).flatten(2),
+        factor=factor.unsqueeze(-2),
+        offset=_sum_columns(dark, cut),
+        sums=_sum_columns(sums, cut),
+    )
+
+
+def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Scales each tile (or each row of each tile) to full scale, rounds to codes, and prepares the decoding.
 
     A count is c = zero + k D with D = 1/N sum_j w_j T_j and T_j = T_min + (1 - T_min) v_j, hence
     sum_j w_j v_j = (N (c - zero) / k - T_min sum_j w_j) / (1 - T_min), all times the tile's scale.
 
     Args:
-        weight: (G, M, N) after the sign encoding.
+        tiles: (R, G x C, m, n).
         spec: of the chip.
         response: of its calibration.
-        per_row: a scale for each output of each tile instead of one for the tile.
+        per_row: a scale for each output of each tile.
+
+    Returns:
+        Codes (R, G x C, m, n), what D = 1 is worth in each output, and the sums of the programmed weights
+        (R, G x C, m) each.
     """
-    cut = Geometry.of(spec, *weight.shape)
-    tiles = tile_weight(weight, cut)
     scale = tiles.abs().amax(dim=-1 if per_row else (-2, -1), keepdim=True)
     codes = (tiles / nonzero(scale)).mul_(response.weight_code_one)
     if spec.weight_bits is not None:
         codes = codes.round_()
-    scale = scale.squeeze(-1).expand(*tiles.shape[:-1])  # (R, G C, m)
-    sums = codes.sum(dim=-1) / response.weight_code_one * scale
-    per_d = per_output(response.counts_per_d, cut, weight)
-    zero = per_output(response.zero_count, cut, weight)
-    level_min = response.inputs.level_min
-    factor = scale * (spec.n_inputs / (1 - level_min)) / per_d
-    dark = zero * factor + sums * (level_min / (1 - level_min))
-    return EncodedWeight(
-        cut=cut,
-        codes=codes.to(spec.code_dtype).flatten(-2),
-        factor=factor.unsqueeze(-2),
-        offset=_sum_columns(dark, cut),
-        sums=_sum_columns(sums, cut),
-    )
+    scale = scale.squeeze(-1).expand(*tiles.shape[:-1])
+    return codes, scale * spec.n_inputs, codes.sum(dim=-1) / response.weight_code_one * scale
+
+
+def _program(tiles: Tensor, spec: ChipSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for a mesh, by its decomposition (float64): D = sum_j (w_j / sigma_max) E_j, phases evenly over 2 pi."""
+    drives, largest = svdmesh.program(tiles.flatten(0, 1).to(torch.float64).cpu())
+    codes = drives
+    if spec.weight_bits is not None:
+        turn = spec.weight_code_range[1] + 1
+        codes = (drives * (turn / (2 * math.pi))).round_() % turn
+    scale = largest.to(tiles).view(*tiles.shape[:2], 1).expand(*tiles.shape[:-1])
+    return codes.to(tiles.device).view(*tiles.shape[:2], -1), scale, tiles.sum(dim=-1)
 
 
 def per_output(values: tuple[float, ...], cut: Geometry, like: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from photonic.cli.group import EXIT_NO
 from photonic.cli.tables import print_rows
 from photonic.data.load import DEBIAN, data_root
 from photonic.errors import DISTRIBUTION
-from photonic.physics.parameters import PRESETS
+from photonic.physics.presets import PRESETS
 
 CORE = "core"
 

@@ -1,4 +1,4 @@
-"""Input codes to optical levels and back: a Mach-Zehnder modulator, or a linear one."""
+"""Input codes to light and back: a Mach-Zehnder modulator as an intensity or a field source, or a linear one."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from photonic.records import InputTransfer
 
 
 def levels(transfer: InputTransfer, codes: Tensor) -> Tensor:
-    """Optical level T of each code (any shape, floating point).
+    """What each code (any shape, floating point) nominally sends: a level T, or a field E for shape "field".
 
-    Intensity transfer of a Mach-Zehnder modulator with finite extinction,
-    T = T_min + (1 - T_min) sin^2(pi/2 u), u = (code - code_zero) / (code_one - code_zero).
+    With u = (code - code_zero) / (code_one - code_zero): T = T_min + (1 - T_min) sin^2(pi/2 u), E = sin(pi/2 u), or u.
     """
     u = (codes - transfer.code_zero) / (transfer.code_one - transfer.code_zero)
-    return u if transfer.shape == "linear" else mzm(u * (math.pi / 2), transfer.level_min)
+    if transfer.shape == "linear":
+        return u
+    half_phase = u * (math.pi / 2)
+    return half_phase.sin_() if transfer.shape == "field" else mzm(half_phase, transfer.level_min)
 
 
 def mzm(half_phase: Tensor, level_min: float) -> Tensor:
     """T_min + (1 - T_min) sin^2(half_phase); overwrites its argument, which is large in a simulation."""
-    return half_phase.sin_().square_().mul_(1.0 - level_min).add_(level_min)
+    half_phase.sin_().square_()
+    return half_phase.mul_(1.0 - level_min).add_(level_min) if level_min else half_phase
 
 
 def codes(transfer: InputTransfer, values: Tensor) -> Tensor:
-    """Codes, not yet rounded, whose level is T_min + (1 - T_min) v for v in [0, 1] (linear: v, which may be < 0).
+    """Codes, not yet rounded, of values: T = T_min + (1 - T_min) v for v in [0, 1]; E = v or T = v, which may be < 0.
 
-    Values a rounding error outside [0, 1] are the caller's; arcsine needs them inside.
+    Values a rounding error outside are the caller's; arcsine needs them inside.
     """
     if transfer.shape == "mzm":
-        values = torch.asin(values.clamp(0.0, 1.0).sqrt()) * (2 / math.pi)
+        values = torch.asin(values.clamp(0.0, 1.0).sqrt_()).mul_(2 / math.pi)
+    elif transfer.shape == "field":
+        values = torch.asin(values.clamp(-1.0, 1.0)).mul_(2 / math.pi)
     return values * (transfer.code_one - transfer.code_zero) + transfer.code_zero

@@ -1,72 +1,96 @@
-"""The primary quantities of a simulated chip: named, in units, each effect with its own switch.
-
-Derived ones (noise in LSB, effective bits, T_min) are computed, never stored.
-"""
+"""What all simulated chips have in common: primary quantities in, derived ones computed and never stored."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
+import torch
 from pydantic import Field
 
-from photonic.records import InputTransfer, NoiseModel, Record, Response, effective_bits
+from photonic.physics import converters
+from photonic.physics.optics import Optics
+from photonic.physics.sections import Converters, Defects, Detection, Energy, Link, Modulators, Time
+from photonic.records import EnergyModel, InputTransfer, NoiseModel, Response, effective_bits
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact since the SI of 2019
 
 
-class ChipParameters(Record):
-    """A WDM microring weight bank with balanced detection: what a designer chooses or a lab measures.
+class ChipParameters(Link, Detection, Converters, Modulators, Defects, Time, Energy):
+    """The parts that every architecture has; a subclass adds its optics.
 
-    The switch of an effect is its own field: ``None`` for converters, extinction, RIN and detuning limit, zero for
-    the spreads and the dark current, ``False`` for shot noise.
+    The switch of an effect is its own field (see ``sections``): ``None``, zero or ``False``.
 
-    D = 1 is the photocurrent ``responsivity x power_per_pair``: all inputs at full level on weights of +1.
+    D = 1 is an output with all inputs at full level and all weights nominally +1; in amperes that is
+    ``full_scale_current_a``.
     """
 
-    n_outputs: int = Field(default=64, ge=1, description="M, balanced detector pairs")
-    n_inputs: int = Field(default=64, ge=1, description="N, wavelength channels")
+    architecture: ClassVar[str]
+    coherent: ClassVar[bool] = False  # inputs are fields, detected against a local oscillator
 
-    # detection: shot 2 q I B, thermal i_n^2 B, RIN 10^(RIN/10) I^2 B (Agrawal, Fiber-Optic Comm. Systems, ch. 4)
-    power_per_pair_w: float = Field(default=1e-3, gt=0, description="at a balanced pair, full scale, after the links")
-    responsivity_a_per_w: float = Field(
-        default=1.0, gt=0, le=1.6, description="1.6 A/W: unit quantum efficiency at 2 um"
-    )
-    bandwidth_hz: float = Field(default=5e9, gt=0, description="noise bandwidth B of the receiver")
-    shot_noise: bool = Field(default=True, description="on the sum of both arms")
-    thermal_noise_a_per_rthz: float = Field(default=15e-12, ge=0, description="input-referred, TIA included, per pair")
-    rin_db_per_hz: float | None = Field(default=-145.0, lt=0, description="one comb source: common to all outputs")
-    dark_current_a: float = Field(default=0.0, ge=0, description="of one photodiode; a pair has two")
+    n_outputs: int = Field(default=64, ge=1, description="M, detector pairs")
+    n_inputs: int = Field(default=64, ge=1, description="N, input channels")
 
-    # converters
-    input_bits: int | None = Field(default=8, ge=1, le=15, description="DAC of the modulators; None: no converter")
-    weight_bits: int | None = Field(default=8, ge=2, le=15, description="DAC of the heaters; None: no converter")
-    adc_bits: int | None = Field(default=8, ge=2, le=16, description="None: no converter")
-    adc_full_scale: float = Field(default=0.25, gt=0, description="|D| at which the ADC clips")
+    def draw_optics(self, generator: torch.Generator) -> Optics:
+        """Draws the optics of one device; the same draws whatever the spreads are."""
+        raise NotImplementedError(f"{type(self).__name__} has no optics of its own; take an architecture's class")
 
-    # modulator: T = T_min + (1 - T_min) sin^2 (Saleh and Teich, Fundamentals of Photonics, ch. 20)
-    extinction_ratio_db: float | None = Field(default=25.0, gt=0, description="None: infinite, T_min = 0")
+    @property
+    def dead_code(self) -> float:
+        """The code that a weight element without drive seems to hold."""
+        return 0.0
 
-    # ring: drop port L = 1 / (1 + (2 delta / FWHM)^2), weight 2 L - 1 (Bogaerts et al., Laser Photonics Rev. 6, 47)
-    ring_fwhm_nm: float = Field(default=0.08, gt=0)
-    max_detuning_nm: float | None = Field(default=1.5, gt=0, description="reach of the heater; None: unlimited")
+    @property
+    def drive_shape(self) -> tuple[int, ...]:
+        """Drive codes of a tile: (M, N) where each weight has one, (P,) for a mesh."""
+        return self.n_outputs, self.n_inputs
 
-    # hidden spread of a device, drawn once from its seed; standard deviations
-    resonance_spread_nm: float = Field(default=0.0, ge=0, description="of each ring, left after trimming")
-    fwhm_spread: float = Field(default=0.0, ge=0, lt=0.3, description="of each ring, relative")
-    channel_spread: float = Field(default=0.0, ge=0, lt=0.3, description="power of each comb line, relative")
-    v_pi_spread: float = Field(default=0.0, ge=0, lt=0.3, description="of each modulator, relative")
-    bias_spread_rad: float = Field(default=0.0, ge=0, lt=1, description="of each modulator's null")
-    gain_spread: float = Field(default=0.0, ge=0, lt=0.3, description="of each output's amplifier, relative")
-    offset_spread_lsb: float = Field(default=0.0, ge=0, description="of each ADC; of D = 1/256 where it has no bits")
+    @property
+    def weight_code_range(self) -> tuple[float, float]:
+        """Lowest and highest drive code."""
+        return -self.weight_code_one, self.weight_code_one
 
-    # time, on the chip's own clock
-    symbol_rate_hz: float = Field(default=5e9, gt=0)
-    settle_time_s: float = Field(default=10e-6, ge=0, description="of the heaters after one programming")
+    @property
+    def hold_w_per_drive(self) -> float:
+        """What one weight element consumes while it holds its weight, on average over weights."""
+        return 0.0
+
+    @property
+    def write_j_per_drive(self) -> float:
+        """What changing one weight element costs, its converter not included."""
+        return 0.0
+
+    @property
+    def phase_drift_rad(self) -> float:
+        """Standard deviation of the local oscillators' phase; 0 with direct detection."""
+        return 0.0
+
+    @property
+    def insertion_loss_db(self) -> float:
+        """From the source to a detector, splitting among the outputs not included."""
+        return self.coupling_loss_db + self.modulator_loss_db + self.routing_loss_db + self.device_loss_db
+
+    @property
+    def signal_power_w(self) -> float:
+        """Optical power at full scale at one output's detectors, after the link."""
+        if self.power_per_pair_w is not None:
+            return self.power_per_pair_w
+        assert self.laser_power_w is not None  # noqa: S101 - the record has exactly one of the two
+        return self.laser_power_w / self._source_per_signal
+
+    @property
+    def source_power_w(self) -> float:
+        """All light of the source: signal power x outputs x insertion loss."""
+        return self.signal_power_w * self._source_per_signal
+
+    @property
+    def _source_per_signal(self) -> float:
+        return self.n_outputs * 10 ** (self.insertion_loss_db / 10)
 
     @property
     def full_scale_current_a(self) -> float:
         """Photocurrent of D = 1."""
-        return self.responsivity_a_per_w * self.power_per_pair_w
+        return self.responsivity_a_per_w * self.signal_power_w
 
     @property
     def lsb(self) -> float:
@@ -75,22 +99,42 @@ class ChipParameters(Record):
 
     @property
     def noise(self) -> NoiseModel:
-        """Variances of one output in D^2: thermal + shot S + RIN D^2.
+        """Variances of one output in D^2: thermal + shot S + RIN D^2 + common-mode S^2 + the ADC's own noise.
 
         Shot noise is 2 q (I_plus + I_minus + 2 I_dark) B: the dark part does not depend on S and joins the thermal.
         """
         current, bandwidth = self.full_scale_current_a, self.bandwidth_hz
         shot = 2 * ELEMENTARY_CHARGE_C * bandwidth / current if self.shot_noise else 0.0
         thermal = self.thermal_noise_a_per_rthz**2 * bandwidth / current**2
+        rin = 0.0 if self.rin_db_per_hz is None else 10 ** (self.rin_db_per_hz / 10) * bandwidth
         return NoiseModel(
             thermal=thermal + shot * 2 * self.dark_current_a / current,
             shot=shot,
-            rin=0.0 if self.rin_db_per_hz is None else 10 ** (self.rin_db_per_hz / 10) * bandwidth,
+            rin=rin,
+            common_mode=0.0 if self.cmrr_db is None else rin * 10 ** (-self.cmrr_db / 10),
+            converter=(self.adc_noise_lsb * self.lsb) ** 2,
         )
+
+    @property
+    def adc_noise_lsb(self) -> float:
+        """Standard deviation of the ADC's own noise, quantisation not included."""
+        if self.adc_bits is None or self.adc_enob is None:
+            return 0.0
+        return converters.enob_noise_lsb(self.adc_bits, self.adc_enob)
+
+    @property
+    def input_noise_lsb(self) -> float:
+        """The same for an input's DAC."""
+        if self.input_bits is None or self.input_enob is None:
+            return 0.0
+        return converters.enob_noise_lsb(self.input_bits, self.input_enob)
 
     @property
     def input_transfer(self) -> InputTransfer:
         """The modulators' transfer as the data sheet gives it; code_one is the drive at V_pi."""
+        if self.coherent:
+            code_one = 1.0 if self.input_bits is None else 2.0 ** (self.input_bits - 1) - 1
+            return InputTransfer(shape="field", code_one=code_one)
         code_one = 1.0 if self.input_bits is None else 2.0**self.input_bits - 1
         return InputTransfer(shape="mzm", code_one=code_one, extinction_ratio_db=self.extinction_ratio_db)
 
@@ -110,6 +154,21 @@ class ChipParameters(Record):
         )
 
     @property
+    def energy(self) -> EnergyModel:
+        """Laser P / eta, converters FoM 2^ENOB (Walden), heaters and amplifiers while it is on (docs/physics.md)."""
+        drives = math.prod(self.drive_shape)
+        weight_dac_j = self.dac_j_per_step * 2 ** (self.weight_bits or 0)
+        return EnergyModel(
+            laser_w=self.source_power_w / self.wall_plug_efficiency,
+            hold_w=drives * self.hold_w_per_drive,
+            tia_w=self.n_outputs * self.tia_w,
+            dac_j=self.dac_j_per_step * 2 ** (self.input_enob or self.input_bits or 0),
+            modulator_j=self.modulator_j_per_symbol,
+            adc_j=self.adc_j_per_step * 2 ** (self.adc_enob or self.adc_bits or 0),
+            write_j=self.write_j_per_drive + weight_dac_j,
+        )
+
+    @property
     def enob(self) -> float | None:
         """Effective bits at (S, D) = (1, 0), quantisation included: log2(span / (sigma sqrt(12))); None: unlimited."""
         quantisation = 0.0 if self.adc_bits is None else self.lsb**2 / 12
@@ -121,47 +180,3 @@ class ChipParameters(Record):
         sigmas = " / ".join(f"{math.sqrt(self.noise.variance(s, d)) / self.lsb:.2f}" for s, d in points)
         bits = "unlimited" if self.enob is None else f"{self.enob:.1f}"
         return f"noise {sigmas} LSB at (S, D) = (0, 0) / (1, 0) / (1, {self.adc_full_scale:g}), effective bits {bits}"
-
-
-PRESETS: dict[str, ChipParameters] = {
-    "ideal": ChipParameters(
-        shot_noise=False,
-        thermal_noise_a_per_rthz=0.0,
-        rin_db_per_hz=None,
-        input_bits=None,
-        weight_bits=None,
-        adc_bits=None,
-        adc_full_scale=1.0,
-        extinction_ratio_db=None,
-        max_detuning_nm=None,
-    ),
-    # sources: DESIGN 6; 25 dB and 8 bits: reference ranges of link models; RIN of a DFB laser; spreads as left after
-    # trimming, so that the weights start about 2 % off
-    "typical": ChipParameters(
-        dark_current_a=50e-9,
-        resonance_spread_nm=0.0005,
-        fwhm_spread=0.01,
-        channel_spread=0.02,
-        v_pi_spread=0.005,
-        bias_spread_rad=0.01,
-        gain_spread=0.02,
-        offset_spread_lsb=0.5,
-    ),
-    "pessimistic": ChipParameters(
-        power_per_pair_w=0.2e-3,
-        thermal_noise_a_per_rthz=20e-12,
-        rin_db_per_hz=-140.0,
-        dark_current_a=60e-9,
-        input_bits=6,
-        weight_bits=6,
-        adc_bits=6,
-        extinction_ratio_db=15.0,
-        resonance_spread_nm=0.002,
-        fwhm_spread=0.03,
-        channel_spread=0.05,
-        v_pi_spread=0.02,
-        bias_spread_rad=0.03,
-        gain_spread=0.05,
-        offset_spread_lsb=1.0,
-    ),
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from torch import nn
 
@@ -80,11 +80,11 @@ class RunBackends:
             )
         return tuple(found)
 
-    def state(self) -> dict[str, dict[str, int]]:
+    def state(self) -> dict[str, dict[str, Any]]:
         """What the noise of a resumed run needs, by spec string."""
         return {text: backend.state() for text, backend in self._opened.items()}
 
-    def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
+    def restore(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Takes back what ``state()`` gave.
 
         Raises:

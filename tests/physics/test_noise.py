@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from photonic.backends.simulated import SimulatedChip
-from photonic.physics.parameters import ELEMENTARY_CHARGE_C, PRESETS, ChipParameters
+from photonic.physics.parameters import ELEMENTARY_CHARGE_C
+from photonic.physics.presets import PRESETS
+from photonic.physics.ringbank import RingBankParameters
 
 SHOTS = 200_000  # the standard error of a variance is sqrt(2 / SHOTS) = 0.3 %, so 2 % is more than six of them
 QUIET = PRESETS["ideal"].model_dump() | {"n_outputs": 4, "n_inputs": 64}
 
 
 def _chip(**fields: object) -> SimulatedChip:
-    return SimulatedChip(ChipParameters(**(QUIET | fields)), device=3, seed=7)
+    return SimulatedChip(RingBankParameters(**(QUIET | fields)), device=3, seed=7)
 
 
 def _counts(chip: SimulatedChip, plus: float, level: float, shots: int = SHOTS) -> Tensor:

@@ -1,0 +1,56 @@
+"""The output side of one device: detector pairs, amplifiers and ADCs, with what is hidden in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from photonic.physics import converters
+from photonic.physics.parameters import ChipParameters
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The hidden truth of the M outputs.
+
+    Attributes:
+        gain: (M,) of each amplifier, relative.
+        offset_d: (M,) of each ADC, in D.
+        imbalance: (M,) difference of the pair's responsivities, relative to their mean.
+        transitions: (M, K) levels, in LSB, at which the ADC's count rises; None: an ideal ADC.
+    """
+
+    gain: Tensor
+    offset_d: Tensor
+    imbalance: Tensor
+    transitions: Tensor | None
+
+    @classmethod
+    def draw(cls, parameters: ChipParameters, generator: torch.Generator) -> Receiver:
+        """Draws a device; the number of draws does not depend on the spreads."""
+        m, p = parameters.n_outputs, parameters
+
+        def normal() -> Tensor:
+            return torch.randn(m, generator=generator, dtype=torch.float64)
+
+        return cls(
+            gain=torch.exp(p.gain_spread * normal()),
+            offset_d=p.offset_spread_lsb * p.lsb * normal(),
+            imbalance=p.arm_imbalance_spread * normal(),
+            transitions=_transitions(p, generator),
+        )
+
+
+def _transitions(p: ChipParameters, generator: torch.Generator) -> Tensor | None:
+    """The table of the data sheet and each converter's own mismatch add up, as INL does."""
+    if p.adc_bits is None or (p.adc_inl_lsb is None and p.adc_mismatch == 0):
+        return None
+    ideal = converters.transitions_from_inl((0.0, 0.0), p.adc_bits)
+    found = ideal.expand(p.n_outputs, -1)
+    if p.adc_mismatch > 0:
+        found = converters.sar_transitions(p.adc_bits, p.adc_mismatch, p.n_outputs, generator)
+    if p.adc_inl_lsb is not None:
+        found = found + (converters.transitions_from_inl(p.adc_inl_lsb, p.adc_bits) - ideal)
+    return found.contiguous()
