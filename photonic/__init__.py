@@ -14,9 +14,12 @@ from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.registry import Opener, open_backend, open_chip
 from photonic.errors import NominalCalibrationWarning, PhotonicError
 from photonic.models.attention import PhotonicMultiheadAttention
+from photonic.models.check import Check, LayerCheck, check
 from photonic.models.convert import attach, convert_, unconvert_
+from photonic.models.fit_ranges import fit_ranges
 from photonic.models.functional import convolve, linear, matmul
 from photonic.models.layers import PhotonicConv1d, PhotonicConv2d, PhotonicLinear
+from photonic.models.range_report import LayerRange, RangeReport
 from photonic.models.ranges import set_input_range
 from photonic.models.routes import Route, Routes, routes
 from photonic.records import BackendSpec, Calibration, ChipSpec, InputTransfer, NoiseModel, Response
@@ -28,11 +31,14 @@ __all__ = [
     "BackendSpec",
     "CalibratedBackend",
     "Calibration",
+    "Check",
     "Chip",
     "ChipSpec",
     "Conditions",
     "ConvGeometry",
     "InputTransfer",
+    "LayerCheck",
+    "LayerRange",
     "Measurement",
     "NoiseModel",
     "NominalCalibrationWarning",
@@ -42,6 +48,7 @@ __all__ = [
     "PhotonicError",
     "PhotonicLinear",
     "PhotonicMultiheadAttention",
+    "RangeReport",
     "Response",
     "Route",
     "Routes",
@@ -49,8 +56,10 @@ __all__ = [
     "Usage",
     "__version__",
     "attach",
+    "check",
     "convert_",
     "convolve",
+    "fit_ranges",
     "linear",
     "matmul",
     "open_backend",

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 
 from photonic.backends.chip import Usage
+from photonic.backends.handles import register
+from photonic.backends.judgement import Judge
+from photonic.backends.observation import Observer
 from photonic.errors import ClosedError, DetachedError, ShapeError
 from photonic.records import BackendSpec
 
@@ -65,6 +68,8 @@ class Site:
         inputs: numbers that met the input range.
         clipped: those of them that it clamped.
         gains: (R, G x C) analog gain of each tile; None: the backend's.
+        observe: is shown every call of the chip; None: nobody watches.
+        judge: is shown what a statistical backend says of its ranges, in place of an error where it is wrong.
         encodings: how often the weight had to be turned into codes, and ``encode_seconds`` how long that took.
     """
 
@@ -74,6 +79,8 @@ class Site:
     inputs: int = 0
     clipped: int = 0
     gains: Tensor | None = None
+    observe: Observer | None = None
+    judge: Judge | None = None
     encodings: int = 0
     encode_seconds: float = 0.0
 
@@ -91,12 +98,17 @@ class Backend(ABC):
 
     Args:
         spec: what the backend says of itself; frozen.
+
+    Attributes:
+        site: the layer that this view is bound to.
+        handle: a number of this view's own, for compiled code.
     """
 
     def __init__(self, spec: BackendSpec) -> None:
         self.spec = spec
         self.site = Site()
         self._session = _Session()
+        self.handle = register(self)
 
     @abstractmethod
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -213,11 +225,12 @@ class Backend(ABC):
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
+        twin.handle = register(twin)
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # a copied model runs on the same chip: there is only one; its layers get sites of their own
-        return self.bind(Site(self.site.name, copy.deepcopy(self.site.input_range, memo)))
+        return self.bind(Site(self.site.name, copy.deepcopy(self.site.input_range, memo), gains=self.site.gains))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # a chip cannot be pickled: what travels is the spec string, and the layer raises until it is attached again
@@ -228,7 +241,9 @@ class Backend(ABC):
             raise ClosedError(f"backend {self.spec.name} is closed; open it again with photonic.open_backend")
 
     def _record(self, usage: Usage) -> None:
-        """Adds to the counters of this view's layer."""
+        """Adds to the counters of this view's layer; what is traced into compiled code is not counted."""
+        if torch.compiler.is_compiling():
+            return
         with self._session.lock:
             self.site.usage.add(usage)
 

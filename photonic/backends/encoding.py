@@ -45,10 +45,13 @@ class Geometry:
         return cls(groups, outputs, inputs, -(-outputs // m), -(-inputs // n), m, n)
 
 
+NOT_FINITE = "holds NaN or infinite values; a chip can only take finite numbers"
+
+
 def check_finite(name: str, low: Tensor, high: Tensor) -> None:
     """Refuses NaN and infinity, found in the minimum and maximum that scaling needs anyway."""
     if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
-        raise RangeError(f"{name} holds NaN or infinite values; a chip can only take finite numbers")
+        raise RangeError(f"{name} {NOT_FINITE}")
 
 
 def nonzero(scale: Tensor) -> Tensor:

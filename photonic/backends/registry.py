@@ -147,8 +147,10 @@ class Opener:
 
     def _backend(self, spec: str, calibration: Calibration | None) -> Backend:
         parsed = ParsedSpec.parse(spec)
-        mine = {key: value for key, value in parsed.options.items() if key in BACKEND_OPTIONS}
-        rest = {key: value for key, value in parsed.options.items() if key not in BACKEND_OPTIONS}
+        # a factory of backends that takes these options itself gets them
+        for_backend = [key for key in BACKEND_OPTIONS if key not in _named_options(parsed.head)]
+        mine = {key: value for key, value in parsed.options.items() if key in for_backend}
+        rest = {key: value for key, value in parsed.options.items() if key not in for_backend}
         key = parsed.head, repr(sorted(rest.items(), key=lambda item: item[0]))
         if key not in self._opened:
             self._opened[key] = self._known(_create(ParsedSpec(parsed.head, rest), self._seed, self._device))
@@ -183,6 +185,12 @@ class Opener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _named_options(head: str) -> list[str]:
+    """Options that a registered scheme's factory names as its own."""
+    point = schemes().get(head.partition(":")[0])
+    return [] if point is None else list(inspect.signature(point.load()).parameters)
 
 
 def _create(parsed: ParsedSpec, seed: int | None, device: int | None) -> Chip | Backend:

@@ -18,10 +18,10 @@ class TileCache:
     """Least recently used first; freshness is decided by comparing codes."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[Tensor, int, list[Tiles]]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Tensor, int, Tiles]] = OrderedDict()
         self._next = 0
 
-    def get(self, codes: Tensor, n: int, compute: Callable[[], list[Tiles]]) -> list[Tiles]:
+    def get(self, codes: Tensor, n: int, compute: Callable[[], Tiles]) -> Tiles:
         """The tiles of codes (R, C, P) with n inputs in use, computed where they are not known."""
         for key, (known, inputs, tiles) in self._kept.items():
             if inputs == n and known.shape == codes.shape and torch.equal(known, codes):
@@ -35,6 +35,6 @@ class TileCache:
         return tiles
 
 
-def _size(entry: tuple[Tensor, int, list[Tiles]]) -> int:
+def _size(entry: tuple[Tensor, int, Tiles]) -> int:
     codes, _, tiles = entry
-    return codes.nbytes + sum(tile.signed.nbytes + tile.power.nbytes for tile in tiles)
+    return codes.nbytes + tiles.nbytes

@@ -5,7 +5,6 @@ The only custom ``autograd.Function`` of the project is here. Backward never tou
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from photonic.backends.base import Backend, ConvGeometry, Pullback, fold_output, ideal_pullback, unfold
 from photonic.errors import GradientError, RecomputeError, ShapeError, SpecError
+from photonic.models import compiled
 
 Needs = tuple[bool, bool]
 Gradients = tuple[Tensor | None, Tensor | None]
@@ -102,6 +102,11 @@ class _Matmul:
     def backward(self, grad: Tensor, x: Tensor, weight: Tensor, needs: Needs) -> Gradients:
         return ideal_pullback(grad, x, weight, needs)
 
+    def compiled(self, x: Tensor, weight: Tensor) -> Tensor:
+        _only_ideal(self.gradient)
+        y: Tensor = compiled.matmul(x, weight, self.backend.handle)
+        return y
+
 
 @dataclass(frozen=True)
 class _Convolution:
@@ -121,6 +126,17 @@ class _Convolution:
             grad, x, weight, None, g.stride, g.padding, g.dilation, False, zeros, g.groups, mask
         )
         return grads[0], grads[1]
+
+    def compiled(self, x: Tensor, weight: Tensor) -> Tensor:
+        _only_ideal(self.gradient)
+        g = self.geometry
+        y: Tensor = compiled.convolve(x, weight, self.backend.handle, g.stride, g.padding, g.dilation, g.groups)
+        return y
+
+
+def _only_ideal(gradient: str) -> None:
+    if gradient != "ideal":
+        raise GradientError(f"compiled code has gradient='ideal' alone, found {gradient!r}; do not compile this layer")
 
 
 class _OnBackend(torch.autograd.Function):
@@ -146,7 +162,7 @@ class _OnBackend(torch.autograd.Function):
             return *ctx.pullback(grads[0], ctx.needs_input_grad[:2]), None
 
 
-def _run(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
+def _route(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
     """Runs a product with the dtype rules of torch's own operation and the gradient that was asked for."""
     backend = product.backend
     if not isinstance(backend, Backend):
@@ -167,15 +183,17 @@ def _run(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
         raise ShapeError(f"expected x and weight of one dtype outside autocast, found {x.dtype} and {weight.dtype}")
     if backend.spec.differentiable:
         return product.forward(x, weight)[0].to(dtype)
-    _refuse_recompute(backend)
     # inside, nothing may fall to half precision: neither by autocast nor by a half-precision operand
+    if torch.compiler.is_compiling():
+        with torch.autocast(device, enabled=False):
+            return product.compiled(_wide(x), _wide(weight)).to(dtype)
+    _refuse_recompute(backend)
+    if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
+        with torch.autocast(device, enabled=False):
+            return product.forward(_wide(x), _wide(weight))[0].to(dtype)
     with torch.autocast(device, enabled=False):
         y: Tensor = _OnBackend.apply(_wide(x), _wide(weight), product)
     return y.to(dtype)
-
-
-# graph breaks are allowed here: locks, chips and data-dependent checks do not compile
-_route: Callable[[_Matmul | _Convolution, Tensor, Tensor], Tensor] = torch.compiler.disable(_run)
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from photonic.physics import converters
+from photonic.physics.draws import NormalDraws
 from photonic.records import NoiseModel
 
 
 @dataclass(frozen=True)
 class Gain:
-    """From D to counts, for a column of R tiles.
+    """From D to counts, for C columns of R tiles.
 
     Attributes:
-        counts_per_d: (R or 1, 1, m).
+        counts_per_d: (C or 1, 1, R or 1, m).
         offset: (m,) counts.
     """
 
@@ -25,13 +26,7 @@ class Gain:
 
 
 def add_noise_(
-    d: Tensor,
-    s: Tensor,
-    gain: Gain,
-    noise: NoiseModel,
-    adc_noise_lsb: float,
-    generator: torch.Generator,
-    scratch: Tensor | None = None,
+    d: Tensor, s: Tensor, gain: Gain, noise: NoiseModel, adc_noise_lsb: float, draws: NormalDraws, scratch: Tensor
 ) -> Tensor:
     """Adds the receivers' noise and the outputs' offset to the signal, in place.
 
@@ -40,34 +35,32 @@ def add_noise_(
     noise are independent in each output, with variance thermal + shot S, and so is the ADC's own.
 
     Args:
-        d: (R, B, m) signed results of R tiles in B shots each, in counts: D times the gain.
+        d: (C, B, R, m) signed results of B shots of C x R tiles, in counts: D times the gain.
         s: total detected power, broadcastable to ``d``, in D.
-        gain: of this column of tiles.
+        gain: of these tiles.
         noise: variances in D^2; ``rin`` is 0 where the light carries it already.
         adc_noise_lsb: standard deviation of the ADC's own noise, in counts.
-        generator: owned by the caller; draws R B factors for each common noise, then R B m samples, none where the
+        draws: owned by the caller; gives C B R factors for each common noise, then C B R m samples, none where the
             variance is zero.
-        scratch: overwritten; like ``d``, to spare an allocation.
+        scratch: contiguous, overwritten; like ``d``.
     """
     shots = (*d.shape[:-1], 1)
     if noise.rin > 0:
-        rho = torch.empty(shots, dtype=d.dtype).normal_(1.0, noise.rin**0.5, generator=generator)
+        rho = d.new_empty(shots).normal_(1.0, noise.rin**0.5, generator=draws.first)
         torch.addcmul(gain.offset, d, rho, out=d)
     else:
         d.add_(gain.offset)
     if noise.common_mode > 0:
-        rho = torch.empty(shots, dtype=d.dtype).normal_(0.0, noise.common_mode**0.5, generator=generator)
+        rho = d.new_empty(shots).normal_(0.0, noise.common_mode**0.5, generator=draws.first)
         d.addcmul_(rho * s, gain.counts_per_d)
     if noise.thermal > 0 or noise.shot > 0 or adc_noise_lsb > 0:
-        sigma = _sigma(s, gain, noise, adc_noise_lsb)
-        draws = torch.empty_like(d) if scratch is None else scratch
-        d.addcmul_(draws.normal_(generator=generator), sigma)
+        d.addcmul_(draws.fill_(scratch), _sigma(s, gain, noise, adc_noise_lsb))
     return d
 
 
 def _sigma(s: Tensor, gain: Gain, noise: NoiseModel, adc_noise_lsb: float) -> Tensor:
     """Standard deviation of the independent part, in counts; broadcasts to the counts."""
-    variance = s * noise.shot + noise.thermal
+    variance = (s * noise.shot).add_(noise.thermal) if noise.shot > 0 else s.new_full((1,), noise.thermal)
     if adc_noise_lsb == 0:
         return variance.sqrt_() * gain.counts_per_d
     return (variance * gain.counts_per_d.square()).add_(adc_noise_lsb**2).sqrt_()

@@ -1,4 +1,4 @@
-"""One device at work: codes of a column of tiles and of its shots to counts."""
+"""One device at work: codes of a grid of tiles and of their shots to counts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,45 @@ from torch import Tensor
 from photonic.physics import detection
 from photonic.physics.detection import Gain
 from photonic.physics.device import Device
+from photonic.physics.draws import NormalDraws
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
 
-# shots of one tile column are evaluated in blocks that stay in a core's cache
+# shots and columns are evaluated in blocks that stay in a core's cache
 BLOCK_ELEMENTS = 2**18
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """What R programmed tiles of a column do to the light of K channels.
+    """What C columns of R programmed tiles do to the light of K channels.
 
     Attributes:
-        signed: (R, K, m) W_D, transposed.
-        power: W_S, broadcasts to (R, m, K).
+        signed: (C, R, m, K) W_D.
+        power: (C, R, m, K) W_S; 1 in place of C, R, m where the power is the same for all.
         constant: whether the last of the K channels stands for light that does not depend on the inputs.
     """
 
     signed: Tensor
     power: Tensor
     constant: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of both matrices."""
+        return self.signed.nbytes + self.power.nbytes
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the light of a call is made with.
+
+    Attributes:
+        power: of the source, relative.
+        bias_rad: (N,) drift of the modulators' nulls, or None.
+    """
+
+    power: float = 1.0
+    bias_rad: Tensor | None = None
 
 
 class Evaluation:
@@ -41,114 +60,157 @@ class Evaluation:
         device: its hidden truth.
         counts_per_d: of a nominal output.
         count_range: rails of the ADC.
+        draws: of noise; seeded by the caller.
     """
 
     def __init__(
-        self, parameters: ChipParameters, device: Device, counts_per_d: float, count_range: tuple[float, float]
+        self,
+        parameters: ChipParameters,
+        device: Device,
+        counts_per_d: float,
+        count_range: tuple[float, float],
+        draws: NormalDraws,
     ) -> None:
         self.parameters, self.device = parameters, device
-        self._counts_per_d, self._count_range = counts_per_d, count_range
+        self._counts_per_d, self._count_range, self._draws = counts_per_d, count_range, draws
         # the light carries each line's own RIN already
         self._noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
         self._adc_noise_lsb = parameters.adc_noise_lsb
         self._whole = device.transmitter.shots_differ or parameters.input_crosstalk > 0
 
     def tiles(self, codes: Tensor, n: int, bias_rad: Tensor | None, around: Surroundings, dtype: torch.dtype) -> Tiles:
-        """Programs a column of tiles: codes (R, P), n inputs in use.
+        """Programs tiles: codes (R, C, P), n inputs in use; ``around`` is for C x R tiles.
 
         Light of unused channels, at the dark code, joins the constant.
         """
+        rows, columns = codes.shape[:2]
+        drives = codes.transpose(0, 1).to(dtype, memory_format=torch.contiguous_format).flatten(0, 1)
         optics, n_all = self.device.optics, self.parameters.n_inputs
-        drives = codes.to(dtype)
         if len(self.parameters.drive_shape) == 2:
             drives = F.pad(drives.unflatten(-1, (-1, n)), (0, n_all - n))
         w_d, w_s = optics.matrices(self.device.defects.apply(drives), around)
+        half = None
         if self.parameters.arm_imbalance_spread > 0:
             half = self.device.receiver.imbalance[: w_d.shape[1], None].to(dtype) / 2
             w_d = w_d + half * w_s
+        w_d, w_s, constant = self._with_constant(w_d, w_s, n, half, bias_rad, around)
+        power = w_s.unflatten(0, (columns, rows)) if len(w_s) > 1 else w_s.unsqueeze(0)
+        return Tiles(w_d.unflatten(0, (columns, rows)), power, constant)
+
+    def _with_constant(
+        self, w_d: Tensor, w_s: Tensor, n: int, half: Tensor | None, bias_rad: Tensor | None, around: Surroundings
+    ) -> tuple[Tensor, Tensor, bool]:
+        """The matrices for the inputs in use, and a last channel for what does not depend on them."""
         constant_d, constant_s = None, None
-        if n < n_all and not self._whole:
-            dark = self._dark(n, bias_rad, around.generator, dtype)
-            constant_d, constant_s = (w_d[..., n:] * dark).sum(-1, True), (w_s[..., n:] * dark).sum(-1, True)
-            w_d, w_s = w_d[..., :n], w_s[..., :n]
-        if self.parameters.arm_imbalance_spread > 0 and optics.s_offset > 0:
+        optics = self.device.optics
+        if n < self.parameters.n_inputs and not self._whole:
+            codes = torch.zeros(1, self.parameters.n_inputs, dtype=w_d.dtype)
+            dark = self.device.transmitter.light(codes, bias_rad, around.generator)[0]
+            used = torch.arange(len(dark)) % self.parameters.n_inputs < n
+            unused = dark[~used]
+            constant_d, constant_s = (w_d[..., ~used] * unused).sum(-1, True), (w_s[..., ~used] * unused).sum(-1, True)
+            w_d, w_s = w_d[..., used], w_s[..., used]
+        if half is not None and optics.s_offset > 0:
             # the local oscillator alone unbalances the pair
-            constant_d, constant_s = (half * optics.s_offset).expand_as(w_d[..., :1]), torch.zeros_like(w_s[..., :1])
+            unbalanced = (half * optics.s_offset).expand_as(w_d[..., :1])
+            constant_d = unbalanced if constant_d is None else constant_d + unbalanced
+            constant_s = torch.zeros_like(w_s[..., :1]) if constant_s is None else constant_s
         if constant_d is None or constant_s is None:
-            return Tiles(w_d.transpose(1, 2), w_s, constant=False)
-        return Tiles(torch.cat([w_d, constant_d], -1).transpose(1, 2), torch.cat([w_s, constant_s], -1), constant=True)
-
-    def _dark(self, n: int, bias_rad: Tensor | None, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """Light (N - n,) of the unused channels."""
-        codes = torch.zeros(1, self.parameters.n_inputs, dtype=dtype)
-        return self.device.transmitter.light(codes, bias_rad, generator)[0, n:]
-
-    def light(
-        self, inputs: Tensor, rows: int, tiles: Tiles, power: float, bias_rad: Tensor | None, around: Surroundings
-    ) -> Tensor:
-        """Light of a column's shots: (B, K), or (R, B, K) where each shot has its own.
-
-        Args:
-            inputs: (B, n) codes in the dtype of the arithmetic.
-            rows: R.
-            tiles: of the column.
-            power: of the source, relative.
-            bias_rad: (N,) drift of the modulators' nulls.
-            around: for the generator.
-        """
-        if self._whole:
-            inputs = F.pad(inputs, (0, self.parameters.n_inputs - inputs.shape[-1]))
-        if self.device.transmitter.shots_differ:
-            inputs = inputs.expand(rows, -1, -1)
-        light = self.device.transmitter.light(inputs, bias_rad, around.generator)
-        if tiles.constant:
-            light = F.pad(light, (0, 1), value=1.0)
-        return light if power == 1.0 else light * power
+            return w_d, w_s, False
+        return torch.cat([w_d, constant_d], -1), torch.cat([w_s, constant_s], -1), True
 
     def gain(self, m: int, analog_gain: Tensor | float, drift: Tensor | None, dtype: torch.dtype) -> Gain:
-        """From D to counts at the first m outputs; an analog gain for the column's tiles (R,) or for all."""
+        """From D to counts at the first m outputs; the analog gain of all tiles, or of each (R, C)."""
         receiver = self.device.receiver
         gain = receiver.gain[:m] * self._counts_per_d
         if drift is not None:
             gain = gain * drift[:m]
         if isinstance(analog_gain, Tensor):
-            counts_per_d = analog_gain.to(torch.float64).reshape(-1, 1, 1) * gain
+            counts_per_d = analog_gain.to(torch.float64).T[:, None, :, None] * gain
         else:
-            counts_per_d = (gain * analog_gain).reshape(1, 1, -1)
+            counts_per_d = (gain * analog_gain).reshape(1, 1, 1, -1)
         return Gain(counts_per_d.to(dtype), (receiver.offset_d[:m] * self._counts_per_d).to(dtype))
 
-    def counts(
-        self, light: Tensor, tiles: Tiles, gain: Gain, power: float, generator: torch.Generator, out: Tensor
-    ) -> None:
-        """Detects and converts, block by block; writes counts (R, B, m) to ``out``."""
-        # in counts from here on: the gain joins the matrix, so that the large array is touched once less
-        matrix = tiles.signed * gain.counts_per_d
-        rows, shots, m = out.shape
-        step = max(1, BLOCK_ELEMENTS // (rows * m))
-        d_buffer = torch.empty(rows, min(step, shots), m, dtype=light.dtype)
-        scratch = torch.empty_like(d_buffer)
-        for start in range(0, shots, step):
-            part = light[..., start : start + step, :]
-            size = part.shape[-2]
-            if size < d_buffer.shape[1]:
-                d_buffer, scratch = (
-                    torch.empty(rows, size, m, dtype=light.dtype),
-                    scratch.flatten()[: rows * size * m].view(rows, size, m),
-                )
-            d = torch.bmm(part.expand(rows, -1, -1), matrix, out=d_buffer)
-            s = self._power(part, tiles.power, d, gain, power)
-            detection.add_noise_(d, s, gain, self._noise, self._adc_noise_lsb, generator, scratch)
-            if self.parameters.adc_bits is not None:
-                detection.convert_(d, self._count_range, self.device.receiver.transitions)
-            out[:, start : start + step] = d
+    def counts(self, inputs: Tensor, tiles: Tiles, gain: Gain, source: Source, out: Tensor) -> None:
+        """Modulates, detects and converts, block by block.
 
-    def _power(self, light: Tensor, matrix: Tensor, d: Tensor, gain: Gain, power: float) -> Tensor:
-        """S, broadcastable to (R, B, m)."""
+        Args:
+            inputs: (C, B, n) codes.
+            tiles: C columns of R.
+            gain: of these.
+            source: of the light.
+            out: (R, C, B, m) counts, overwritten.
+        """
+        if not out.numel():
+            return
+        # in counts from here on: the gain joins the matrix, so that the large array is touched once less
+        matrix = tiles.signed * gain.counts_per_d.squeeze(1).unsqueeze(-1)
+        rows, columns, shots, m = out.shape
+        step = min(shots, max(1, BLOCK_ELEMENTS // (rows * m)))
+        if self.device.transmitter.memory > 0:
+            step = shots  # each shot remembers the one before
+        wide = max(1, BLOCK_ELEMENTS // (step * rows * m))
+        light_wide = max(wide, BLOCK_ELEMENTS // (step * inputs.shape[-1]))
+        buffers = matrix.new_empty(2, wide * step * rows * m)
+        for first in range(0, columns, light_wide):
+            group = slice(first, first + light_wide)
+            for start in range(0, shots, step):
+                block = slice(start, start + step)
+                light = self._light(inputs[group, block].to(matrix.dtype), rows, tiles, source)
+                for begin in range(0, len(light), wide):
+                    part, here = light[begin : begin + wide], slice(first + begin, first + begin + wide)
+                    each = Gain(_columns(gain.counts_per_d, here), gain.offset)
+                    d = self._block(part, matrix[here], _columns(tiles.power, here), each, source.power, buffers)
+                    out[:, here, block].permute(1, 2, 0, 3).copy_(d)
+
+    def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:
+        """Light (C, B, K) of shots, or (C, R, B, K) where each tile's shots have their own."""
+        transmitter = self.device.transmitter
+        if self._whole:
+            inputs = F.pad(inputs, (0, self.parameters.n_inputs - inputs.shape[-1]))
+        if transmitter.shots_differ:
+            inputs = inputs.unsqueeze(1).expand(-1, rows, -1, -1)
+        light = transmitter.light(inputs, source.bias_rad, self._draws.first)
+        if tiles.constant:
+            light = F.pad(light, (0, 1), value=1.0)
+        return light if source.power == 1.0 else light.mul_(source.power)
+
+    def _block(
+        self, light: Tensor, matrix: Tensor, power: Tensor, gain: Gain, source: float, buffers: Tensor
+    ) -> Tensor:
+        """Counts (C, B, R, m), in one of the two ``buffers``."""
+        rows, m = matrix.shape[1:3]
+        shape = (len(light), light.shape[-2], rows, m)
+        size = shape[0] * shape[1] * rows * m
+        d, scratch = buffers[0, :size].view(shape), buffers[1, :size].view(shape)
+        if light.ndim == 4:
+            d.copy_((light @ matrix.mT).transpose(1, 2))
+        else:
+            torch.bmm(light, matrix.flatten(1, 2).mT, out=d.flatten(2))
+        s = self._power(light, power, d, gain, source)
+        detection.add_noise_(d, s, gain, self._noise, self._adc_noise_lsb, self._draws, scratch)
+        if self.parameters.adc_bits is not None:
+            detection.convert_(d, self._count_range, self.device.receiver.transitions)
+        return d
+
+    def _power(self, light: Tensor, power: Tensor, d: Tensor, gain: Gain, source: float) -> Tensor:
+        """S, broadcastable to (C, B, R, m)."""
         optics = self.device.optics
-        same = matrix.shape[:2] == (1, 1)  # at all outputs
-        s = (light @ matrix[0, 0]).unsqueeze(-1) if same else light @ matrix.mT
+        s: Tensor
+        if power.shape[:3] == (1, 1, 1):
+            each = light.transpose(1, 2) if light.ndim == 4 else light.unsqueeze(2)  # (C, B, R or 1, K)
+            s = (each @ power[0, 0, 0]).unsqueeze(-1)
+        elif light.ndim == 3:
+            s = (light @ power.flatten(1, 2).mT).unflatten(-1, power.shape[1:3])
+        else:
+            s = (light @ power.mT).transpose(1, 2)
         if optics.s_offset > 0:
-            s = s + optics.s_offset * power
-        if optics.s_per_d2 > 0 and power > 0:
-            s = s + (d / gain.counts_per_d).square_().mul_(optics.s_per_d2 / power)
+            s = s + optics.s_offset * source
+        if optics.s_per_d2 > 0 and source > 0:
+            s = s + (d / gain.counts_per_d).square_().mul_(optics.s_per_d2 / source)
         return s
+
+
+def _columns(values: Tensor, which: slice) -> Tensor:
+    """A range of the first dimension, which may be 1 for all."""
+    return values if len(values) == 1 else values[which]

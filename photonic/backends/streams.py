@@ -1,0 +1,38 @@
+"""The noise of simulated backends, keyed by call, rank and worker (docs/decisions/0004)."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch.utils.data import get_worker_info
+
+from photonic.physics import seeds
+from photonic.physics.draws import STREAMS, NormalDraws
+
+
+class CallStreams:
+    """Draws that a call's number, and nothing before it, decides about.
+
+    Args:
+        key: names the streams, e.g. device, run seed and purpose.
+
+    Attributes:
+        draws: seeded for the current call.
+        calls: index of the next call; all that a resumed run needs.
+    """
+
+    def __init__(self, *key: int | str) -> None:
+        self._key = key
+        self._bases: dict[tuple[int | str, ...], tuple[int, ...]] = {}
+        self.draws = NormalDraws()
+        self.calls = 0
+
+    def begin_call(self) -> None:
+        """Seeds the draws of this call, from rank and worker as they are now: they may have come after the chip."""
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        worker = get_worker_info()
+        key = (*self._key, rank) if worker is None else (*self._key, rank, worker.id)
+        if key not in self._bases:
+            self._bases = {key: tuple(seeds.derive(*key, "stream", stream) for stream in range(STREAMS))}
+        # torch's CPU generator takes 32 bits: consecutive calls of a stream get consecutive seeds, never the same one
+        self.draws.seed([(base + self.calls) % 2**32 for base in self._bases[key]])
+        self.calls += 1

@@ -1,0 +1,374 @@
+"""The twin: the same chip as ``sim``, by the statistics of its outputs instead of count by count."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from photonic.backends import encoding
+from photonic.backends.base import (
+    Backend,
+    ConvGeometry,
+    Programming,
+    Pullback,
+    Site,
+    fold_output,
+    unfold,
+)
+from photonic.backends.chip import Usage
+from photonic.backends.datasheet import data_sheet, preset_parameters
+from photonic.backends.encoding import EncodedWeight
+from photonic.backends.judgement import Judgement
+from photonic.backends.kept import Kept
+from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
+from photonic.backends.streams import CallStreams
+from photonic.backends.twin import statistics
+from photonic.backends.twin.convolution import NativeConvolution
+from photonic.backends.twin.light import Light, lit
+from photonic.backends.twin.prepared import Noise, Prepared, moved, prepare
+from photonic.backends.twin.validity import RIN_SHARE, SAMPLED, examine, needs_tiles, refuse_unknown_effects
+from photonic.errors import ChipError, RangeError, SpecError
+from photonic.physics import modulator
+from photonic.physics.device import Device
+from photonic.physics.evaluation import Evaluation, Source, Tiles
+from photonic.physics.optics import Surroundings
+from photonic.physics.parameters import ChipParameters
+from photonic.physics.transmitter import Transmitter
+from photonic.records import BackendSpec
+
+# ways of a product
+AT_ONCE, BY_ROW, BY_TILE, NATIVE = "all at once", "row by row", "tile by tile", "native convolution"
+
+
+class TwinBackend(Backend):
+    """A simulated chip with its nominal calibration, as the layer's output sees it.
+
+    The mean response is the device's own, hidden spread included. Thermal, shot and converter noise of all tiles of an
+    output are one draw; RIN is one factor per shot (row tile, column tile, input). Where that is not what the chip
+    does, the twin goes tile by tile, or refuses (docs/twin.md).
+
+    Args:
+        parameters: of the chip.
+        device: seed of the hidden spread.
+        seed: of the run's noise.
+        purpose: names the noise stream.
+        options: as of ``CalibratedBackend``.
+        name: the spec string that opens this backend again.
+
+    Raises:
+        SpecError: an option that does not exist, or an effect that a twin cannot carry.
+    """
+
+    def __init__(
+        self,
+        parameters: ChipParameters,
+        *,
+        device: int = 0,
+        seed: int = 0,
+        purpose: str = "run",
+        options: EncodingOptions | None = None,
+        name: str | None = None,
+    ) -> None:
+        name = name or f"twin?device={device}"
+        refuse_unknown_effects(parameters, name)
+        chip = data_sheet(parameters, name, {})
+        self._options = options or EncodingOptions()
+        self._options.check(chip)
+        super().__init__(BackendSpec(name=name, chip=chip, nominal=True, gradients=("ideal", "twin")))
+        self.parameters = parameters
+        self.chip_spec = chip
+        self._streams = CallStreams("twin", device, seed, purpose)
+        self._evaluation = Evaluation(
+            parameters,
+            Device.draw(parameters, device),
+            chip.response.counts_per_d[0],
+            chip.count_range,
+            self._streams.draws,
+        )
+        self._native = NativeConvolution(self._evaluation.device.transmitter, chip)
+        self._kept: Kept[tuple[EncodedWeight, Tiles, Prepared]] = Kept()
+
+    # ------------------------------------------------------------ the seam
+
+    def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        dtype = self._dtype(x)
+        plan = plan_product(x, self.site, self.chip_spec, self._options, dtype)
+        with self._session.lock:
+            self._streams.begin_call()
+            y = self._product(x.detach().to(dtype), weight, plan)
+        return y.to(x.dtype)
+
+    def _convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+        dtype, g = self._dtype(x), geometry.groups
+        images = x.reshape(x.shape[0], g, -1).transpose(0, 1)
+        plan = plan_product(images, self.site, self.chip_spec, self._options, dtype)
+        matrix = weight.detach().reshape(g, weight.shape[0] // g, -1)
+        x_detached = x.detach().to(dtype)
+        with self._session.lock:
+            self._streams.begin_call()
+            y = self._natively(x_detached, weight, matrix, plan, geometry)
+            if y is None:
+                y = self._product(unfold(x_detached, tuple(weight.shape[2:]), geometry), matrix, plan)
+                y = fold_output(y, x, weight, geometry)
+        return y.to(x.dtype)
+
+    def _natively(self, x: Tensor, weight: Tensor, matrix: Tensor, plan: Plan, geometry: ConvGeometry) -> Tensor | None:
+        """The convolution without unfolding; None where its tiles must be told apart."""
+        if self._by_tile() or plan.inputs not in ("plain", "time") or not self._native.possible:
+            return None
+        _, _, prepared = self._prepare(matrix, plan, x.dtype)
+        codes = self._codes(plan.scaled_images(x, geometry.groups))
+        kernel = tuple(weight.shape[2:])
+        sample = self._native.sample(codes, kernel, geometry, SAMPLED // prepared.worth[0].numel())
+        found, common = self._examine(self._light(sample, plan, prepared), prepared, NATIVE)
+        if found.common_share > RIN_SHARE:
+            return None
+        self._judge(found)
+        y, variance = self._native.convolve(codes, prepared, plan, kernel, geometry, common)
+        shots = x.shape[0] * y.shape[2:].numel()
+        self._count(prepared, shots, found, 2 if plan.inputs == "time" else 1)
+        if not prepared.silent:
+            statistics.add_noise_(y, variance, self._streams.draws)
+        return plan.unscaled_images(y, geometry.groups)
+
+    def _product(self, x: Tensor, weight: Tensor, plan: Plan) -> Tensor:
+        """x (G, B, N) to (G, B, M) in its dtype."""
+        encoded, tiles, prepared = self._prepare(weight, plan, x.dtype)
+        values = plan.scaled(x)
+        if plan.inputs != "time":
+            values = encoding.encode_input_signs(values, plan.inputs)
+        codes = self._codes(values)
+        if self._by_tile():
+            y = self._tile_by_tile(codes, plan, encoded, tiles, prepared)
+        else:
+            light = self._light(codes, plan, prepared)
+            again, common = self._fresh_light(codes, plan, prepared), self._common()
+            way = AT_ONCE if again is None and common.none else BY_ROW
+            found, _ = self._examine(light.sample(SAMPLED // prepared.worth[0].numel()), prepared, way)
+            self._judge(found)
+            self._count(prepared, x.shape[1], found, light.readings)
+            y = statistics.outputs(light, again, prepared, common, self._streams.draws)
+        # with two shots the difference is taken already
+        signs = "plain" if plan.inputs == "time" else plan.inputs
+        return encoding.decode_signs(y, prepared.sums, signs, plan.weights) * plan.scale
+
+    def _matmul_vjp(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Pullback]:
+        """The product and the pullback of its mean response, rounding taken as straight through."""
+        y = self.matmul(x, weight)
+        dtype = self._dtype(x)
+        plan = plan_product(x, self.site, self.chip_spec, self._options, dtype)
+        with torch.no_grad(), self._session.lock:
+            _, _, prepared = self._prepare(weight, plan, dtype)
+            actual = statistics.actual_weight(prepared, self.parameters, plan, weight.shape[-1])
+            seen = statistics.seen_inputs(self._codes(plan.scaled(x.detach().to(dtype))), plan, self.chip_spec)
+
+        def pullback(grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+            wide = grad.to(dtype)
+            dx = (wide @ actual).to(x.dtype) if needs[0] else None
+            return dx, (wide.mT @ seen).to(weight.dtype) if needs[1] else None
+
+        return y, pullback
+
+    # ------------------------------------------------------------ parts
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        spec = self.chip_spec
+        return torch.float64 if torch.float64 in (x.dtype, spec.code_dtype, spec.count_dtype) else torch.float32
+
+    def _codes(self, values: Tensor) -> Tensor:
+        """Codes of values in [-1, 1], with their sign where the light has none, floating point."""
+        spec = self.chip_spec
+        magnitude = values if spec.signed_inputs else values.abs()
+        codes = modulator.codes(spec.response.inputs, magnitude)
+        codes = codes if spec.input_bits is None else codes.round_()
+        return codes if spec.signed_inputs else codes.copysign_(values)
+
+    def _light(self, codes: Tensor, plan: Plan, prepared: Prepared) -> Light:
+        """Of codes (G, B, N), the two signs in two shots where the plan says so."""
+        transmitter, draws = self._transmitter(codes.device), self._streams.draws
+
+        def of(codes: Tensor) -> Tensor:
+            return lit(codes, prepared.cut, transmitter, prepared.constant, draws.on(codes.device))
+
+        if plan.inputs != "time":
+            return Light(of(codes))
+        return Light(of(codes.clamp(min=0.0)), of(codes.neg().clamp_(min=0.0)))
+
+    def _fresh_light(self, codes: Tensor, plan: Plan, prepared: Prepared) -> Callable[[], Light] | None:
+        """Draws other light for the same codes, where every shot has its own."""
+        if not self._evaluation.device.transmitter.shots_differ:
+            return None
+        return lambda: self._light(codes, plan, prepared)
+
+    def _transmitter(self, device: torch.device) -> Transmitter:
+        """The modulators, on the device of the arithmetic."""
+        transmitter = self._evaluation.device.transmitter
+        return transmitter if device.type == "cpu" else moved(transmitter, device)
+
+    def _prepare(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Prepared]:
+        """The weight, as it is kept for this layer where it has not changed."""
+        weight, gains = weight.detach().to(dtype), self.site.gains
+        optics = self._evaluation.device.optics
+        if not optics.repeatable:
+            return self._make(weight, plan, dtype)
+        return self._kept.get(weight, (plan.signs, gains), lambda: self._make(weight, plan, dtype))
+
+    def _make(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Prepared]:
+        check_weight(weight, self.site)
+        started, device = time.perf_counter(), weight.device
+        p, evaluation = self.parameters, self._evaluation
+        # a device's hidden truth lives on the CPU, and so does its programming
+        signed = encoding.encode_weight_signs(weight.cpu(), *plan.signs)
+        gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()
+        per_row = self._options.weight_scale == "row"
+        encoded = encoding.encode_weight(signed, self.chip_spec, self.chip_spec.response, per_row, gains)
+        kelvin = None
+        if p.temperature_error_k != 0:
+            kelvin = torch.full((encoded.codes[..., 0].numel(),), p.temperature_error_k, dtype=torch.float64)
+        around = Surroundings(self._streams.draws.first, kelvin)
+        tiles = evaluation.tiles(encoded.codes, encoded.cut.n, None, around, dtype)
+        gain = evaluation.gain(encoded.cut.m, gains, None, dtype)
+        prepared = prepare(encoded, tiles, gain, self._noise()).to(device)
+        self.site.encodings += 1
+        self.site.encode_seconds += time.perf_counter() - started
+        return encoded, tiles, prepared
+
+    def _noise(self) -> Noise:
+        p = self.parameters
+        quantisation = 0.0 if p.adc_bits is None else 1.0 / 12.0
+        return Noise(p.noise, p.adc_noise_lsb**2 + quantisation, self._options.shots)
+
+    def _common(self) -> statistics.Common:
+        noise, shots = self.parameters.noise, self._options.shots
+        # the light carries each line's own RIN already
+        rin = 0.0 if self._evaluation.device.transmitter.line_rin else noise.rin
+        return statistics.Common(rin / shots, noise.common_mode / shots)
+
+    def _by_tile(self) -> bool:
+        gains = self.site.gains
+        least = (self._options.analog_gain or 1.0) if gains is None else float(gains.min())
+        return needs_tiles(self.parameters, least)
+
+    def _examine(self, sample: Light, prepared: Prepared, way: str) -> tuple[Judgement, Tensor]:
+        rail = math.inf if way == BY_TILE else self.chip_spec.count_range[1]
+        return examine(sample, prepared, self.parameters, self._options.shots, rail, way)
+
+    def _judge(self, found: Judgement) -> None:
+        """Refuses ranges where a product's way would be wrong, or tells the layer's judge."""
+        if self.site.judge is not None:
+            self.site.judge(found)
+        elif (refusal := found.refusal(self.site.name)) is not None:
+            raise RangeError(refusal)
+
+    def _tile_by_tile(
+        self, codes: Tensor, plan: Plan, encoded: EncodedWeight, tiles: Tiles, prepared: Prepared
+    ) -> Tensor:
+        """Every tile read and converted for itself, as the exact chip does it."""
+        cut, device, shots = encoded.cut, codes.device, self._options.shots
+        if plan.inputs == "time":
+            codes = torch.cat([codes.clamp(min=0.0), codes.neg().clamp_(min=0.0)], dim=1)
+        each = codes.shape[1]
+        inputs = encoding.tile_inputs(codes.cpu(), cut, self.chip_spec.dark_code).repeat(1, shots, 1)
+        gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()
+        gain = self._evaluation.gain(cut.m, gains, None, codes.dtype)
+        counts = torch.empty(cut.rows, cut.groups * cut.columns, inputs.shape[1], cut.m, dtype=codes.dtype)
+        self._evaluation.counts(inputs, tiles, gain, Source(), counts)
+        light = self._light(codes, replace(plan, inputs="plain"), prepared)
+        found, _ = self._examine(light.sample(SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
+        self._judge(found)
+        self._count(prepared, each, found, 1)
+        y = encoding.decode(counts, encoded).to(device)
+        if shots > 1:
+            y = y.unflatten(1, (shots, each)).mean(dim=1)
+        if plan.inputs == "time":
+            plus, minus = y.chunk(2, dim=1)
+            return plus - minus
+        return y
+
+    def _count(self, prepared: Prepared, shots: int, found: Judgement, readings: int) -> None:
+        """What the exact chip would have spent; counts at the rails as the sample has them."""
+        cut = prepared.cut
+        grid = cut.rows * cut.groups * cut.columns
+        spent = grid * shots * readings * self._options.shots
+        counts = spent * cut.m
+        self._record(Usage(1, spent, grid, counts, round(found.clipped_fraction * counts)))
+
+    # ------------------------------------------------------------ the rest of a backend
+
+    def tiles(self, groups: int, outputs: int, inputs: int) -> tuple[int, int]:
+        """Row tiles and column tiles (all groups) of a weight (groups, outputs, inputs), for inputs of both signs."""
+        cut = self._options.tiles_of(self.chip_spec, groups, outputs, inputs)
+        return cut.rows, cut.groups * cut.columns
+
+    def programming(self, groups: int, outputs: int, inputs: int) -> Programming:
+        """What a weight (groups, outputs, inputs) would cost to program once."""
+        rows, columns = self.tiles(groups, outputs, inputs)
+        tiles = rows * columns
+        return Programming(tiles, tiles * self.chip_spec.drives, tiles * self.chip_spec.settle_time_s)
+
+    def state(self) -> dict[str, Any]:
+        """The index of the next call: noise is keyed by device, run seed, purpose, rank and call."""
+        return {"calls": self._streams.calls}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on with the noise of call ``state["calls"]``.
+
+        Raises:
+            ChipError: the state is not one of a twin's.
+        """
+        calls = state.get("calls")
+        if set(state) != {"calls"} or type(calls) is not int or calls < 0:
+            raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
+        self._streams.calls = calls
+
+    def bind(self, site: Site) -> Self:
+        """A view for one layer, which keeps that layer's weight as it was prepared."""
+        view = super().bind(site)
+        view._kept = Kept()  # noqa: SLF001 - a copy of this object
+        return view
+
+    def _close(self) -> None:
+        self._streams.draws.close()
+
+
+def open_twin(
+    preset: str = "typical",
+    *,
+    seed: int = 0,
+    device: int = 0,
+    purpose: str = "run",
+    sign: str = "auto",
+    shots: int = 1,
+    weight_scale: str = "row",
+    analog_gain: float | None = None,
+    **options: Any,
+) -> TwinBackend:
+    """Opens the spec string ``twin`` or ``twin:PRESET``; options are those of a backend, or fields of the parameters.
+
+    Raises:
+        SpecError: an unknown preset or option, a value out of bounds, or an effect that a twin cannot carry.
+    """
+    preset = preset or "typical"
+    if preset.endswith(".json"):
+        raise SpecError(f"twin:{preset}: this version opens no twin from a calibration; take twin:PRESET")
+    chosen = EncodingOptions(sign, shots, weight_scale, analog_gain)
+    parameters = preset_parameters("twin", preset, options, [field.name for field in fields(EncodingOptions)])
+    standard = EncodingOptions()
+    given = {**options, **{f.name: getattr(chosen, f.name) for f in fields(chosen)}}
+    text = "".join(
+        f"&{key}={value}" for key, value in given.items() if key in options or value != getattr(standard, key)
+    )
+    return TwinBackend(
+        parameters,
+        device=device,
+        seed=seed,
+        purpose=purpose,
+        options=chosen,
+        name=f"twin:{preset}?device={device}{text}",
+    )

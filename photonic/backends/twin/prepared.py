@@ -1,0 +1,158 @@
+"""A layer's weight as a twin uses it: what the light of each channel is worth in the layer's own outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from photonic.backends.encoding import EncodedWeight, Geometry
+from photonic.physics.detection import Gain
+from photonic.physics.evaluation import Tiles
+from photonic.records import NoiseModel
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variances of one reading.
+
+    Attributes:
+        detector: in D^2, as the chip's parameters give them.
+        counts: of the converter, in counts^2: its own noise and its quantisation, exact for a signal that moves over
+            at least half a count of noise (Widrow and Kollar, Quantization Noise, ch. 4).
+        shots: how many readings are averaged.
+    """
+
+    detector: NoiseModel
+    counts: float
+    shots: int
+
+    @property
+    def silent(self) -> bool:
+        """Whether outputs have no noise of their own."""
+        return self.detector.thermal == self.detector.shot == self.counts == 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """G groups of M outputs, each the sum of C column tiles; K channels of a tile, one of them perhaps constant light.
+
+    Attributes:
+        cut: the tiling.
+        matrix: (G, M, C, K) the mean: y = sum over C and K of matrix x light, plus ``base``.
+        base: (G, 1, M) what is there without light, of one shot.
+        sums: (G, 1, M) of the weights, for inputs that are encoded with an offset.
+        worth: (G, C, M) one D of a tile, in the output.
+        count: (G, C, M) one count of a tile.
+        power: (K,) light to S where all outputs see the same, or (G, M, C, K).
+        constant: whether the last channel is constant light.
+        fixed: (G, 1, M) variance without light.
+        shot: (G, C, M) variance for S of each column; None: no shot noise.
+        silent: whether the variance is nothing.
+    """
+
+    cut: Geometry
+    matrix: Tensor
+    base: Tensor
+    sums: Tensor
+    worth: Tensor
+    count: Tensor
+    power: Tensor
+    constant: bool
+    fixed: Tensor
+    shot: Tensor | None
+    silent: bool
+
+    @property
+    def uniform(self) -> bool:
+        """Whether S is the same at all outputs."""
+        return self.power.ndim == 1
+
+    def to(self, device: torch.device) -> Prepared:
+        """The same on a device."""
+        if self.matrix.device == device:
+            return self
+        return moved(self, device)
+
+    @cached_property
+    def shot_matrix(self) -> Tensor:
+        """Variance for each channel's light, (G, M, C, K)."""
+        assert self.shot is not None  # noqa: S101 - asked before
+        return self.power * self.shot.transpose(1, 2).unsqueeze(-1)
+
+    def column_power(self, light: Tensor) -> Tensor:
+        """S of each tile, (G, C, B, 1 or M), from light (G, B, C, K)."""
+        if self.uniform:
+            return (light @ self.power).transpose(1, 2).unsqueeze(-1)
+        each: Tensor = light.transpose(1, 2) @ self.power.permute(0, 2, 3, 1)
+        return each
+
+    def variance(self, light: Tensor, readings: int) -> Tensor:
+        """What outputs do not share, (G, B or 1, M), for all the light (G, B, C, K) of their ``readings`` shots."""
+        fixed = self.fixed * readings
+        if self.shot is None:
+            return fixed
+        if self.uniform:
+            return torch.baddbmm(fixed, light @ self.power, self.shot)
+        return torch.baddbmm(fixed, light.flatten(2), self.shot_matrix.flatten(2).mT)
+
+
+def moved(record: R, device: torch.device) -> R:
+    """A dataclass with its tensors on a device."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    tensors: dict[str, Any] = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(record, **tensors)
+
+
+def prepare(encoded: EncodedWeight, tiles: Tiles, gain: Gain, noise: Noise) -> Prepared:
+    """Joins what the chip makes of codes with what decoding makes of counts.
+
+    Args:
+        encoded: R x G C tiles.
+        tiles: the same, as programmed: (G C, R, m, K).
+        gain: of these.
+        noise: of a reading.
+    """
+    cut = encoded.cut
+    g, c, outputs = cut.groups, cut.columns, cut.outputs
+    count = _outputs(encoded.factor.squeeze(-2).transpose(0, 1), g, c, outputs)  # (R, G C, 1, m)
+    per_d = gain.counts_per_d.squeeze(1).expand(g * c, cut.rows, cut.m)
+    worth = count * _outputs(per_d, g, c, outputs)
+    signed = tiles.signed.unflatten(0, (g, c)).flatten(2, 3)[:, :, :outputs]  # (G, C, M, K)
+    matrix = torch.empty(g, outputs, c, signed.shape[-1], dtype=signed.dtype, device=signed.device)
+    torch.mul(signed.transpose(1, 2), worth.transpose(1, 2).unsqueeze(-1), out=matrix)
+    offset = gain.offset.repeat(cut.rows)[:outputs]
+    fixed = worth.square().mul_(noise.detector.thermal / noise.shots)
+    fixed = fixed.add_(count.square().mul_(noise.counts / noise.shots)).sum(1, keepdim=True)
+    uniform = tiles.power.shape[:3] == (1, 1, 1)
+    power = tiles.power[0, 0, 0]
+    if not uniform:
+        power = tiles.power.unflatten(0, (g, c)).flatten(2, 3)[:, :, :outputs].transpose(1, 2).contiguous()
+    shot = worth.square().mul_(noise.detector.shot / noise.shots) if noise.detector.shot > 0 else None
+    return Prepared(
+        cut=cut,
+        matrix=matrix,
+        base=(count * offset).sum(1, keepdim=True) - encoded.offset[..., :outputs],
+        sums=encoded.sums[..., :outputs],
+        worth=worth,
+        count=count,
+        power=power,
+        constant=tiles.constant,
+        fixed=fixed,
+        shot=shot,
+        silent=noise.silent,
+    )
+
+
+def _outputs(values: Tensor, groups: int, columns: int, outputs: int) -> Tensor:
+    """(G C, R, m) to (G, C, M)."""
+    grid: Tensor = values.unflatten(0, (groups, columns))
+    return grid.flatten(2)[..., :outputs]

@@ -1,0 +1,101 @@
+"""Where a twin is right: what it refuses, and what it must do tile by tile."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from photonic.backends.judgement import Judgement
+from photonic.backends.twin.light import Light
+from photonic.backends.twin.prepared import Prepared
+from photonic.errors import SpecError
+from photonic.physics.parameters import ChipParameters
+
+# noise of a reading, in counts: from the first on, quantisation adds 1/12 count^2 of its own to within 2.5 % of the
+# variance, whatever the signal (Widrow and Kollar, Quantization Noise, ch. 4: exp(-2 pi^2 sigma^2)); below the second
+# a count is decided by less of the signal than any statistical model holds
+FINE_COUNTS = 0.5
+COARSE_COUNTS = 0.05
+# tile outputs that a product is judged by
+SAMPLED = 2**17
+# of the variance: beyond, a convolution tells its tiles apart
+RIN_SHARE = 0.05
+
+
+def refuse_unknown_effects(parameters: ChipParameters, name: str) -> None:
+    """Refuses a chip with an effect that a twin, which knows one moment and single shots, cannot carry.
+
+    Raises:
+        SpecError: the fields, and what to do.
+    """
+    p = parameters
+    found = {
+        "modulator_bandwidth_hz": p.modulator_bandwidth_hz is not None,
+        "warm_up_k": p.warm_up_k != 0,
+        "temperature_drift_k": p.temperature_drift_k > 0,
+        "laser_drift": p.laser_drift > 0,
+        "gain_drift": p.gain_drift > 0,
+        "bias_drift_rad": p.bias_drift_rad > 0,
+        "lo_phase_drift_rad": p.phase_drift_rad > 0,
+        "thermal_memory_k": p.thermal_memory_k != 0,
+    }
+    present = [field for field, on in found.items() if on]
+    if present:
+        raise SpecError(
+            f"{name}: a twin holds a chip at one moment, without memory from shot to shot, but {', '.join(present)} "
+            "changes it in time; switch it off, or take the exact chip (sim)"
+        )
+
+
+def needs_tiles(parameters: ChipParameters, gain: float) -> bool:
+    """Whether counts must be made tile by tile: the sum of the tiles does not tell what the converters make of them.
+
+    Args:
+        parameters: of the chip.
+        gain: the least analog gain before the ADC.
+    """
+    p = parameters
+    if p.coherent:
+        return True  # S holds each tile's D^2
+    if p.adc_bits is None:
+        return False
+    if p.adc_inl_lsb is not None or p.adc_mismatch > 0:
+        return True
+    return math.sqrt(p.noise.thermal * (gain / p.lsb) ** 2 + p.adc_noise_lsb**2) < FINE_COUNTS
+
+
+def examine(
+    light: Light, prepared: Prepared, parameters: ChipParameters, shots: int, rail: float, way: str
+) -> tuple[Judgement, Tensor]:
+    """Looks at the tile outputs of a sample of shots.
+
+    Args:
+        light: (G, P, C, K) of the sample.
+        prepared: the weight.
+        parameters: of the chip.
+        shots: averaged for a result.
+        rail: |count| at which the ADC clips; infinite where the product's way has rails of its own.
+        way: of the product.
+
+    Returns:
+        What was found, and (G, 1, M) the mean variance that outputs of a shot share.
+    """
+    p, noise = parameters, parameters.noise
+    plus = light.plus if light.minus is None else torch.cat([light.plus, light.minus], dim=1)
+    # (G, C, P, M): what each tile gives, in the output
+    outputs = plus.transpose(1, 2) @ prepared.matrix.permute(0, 2, 3, 1)
+    s = prepared.column_power(plus)
+    count, worth = prepared.count.abs().unsqueeze(2), prepared.worth.unsqueeze(2)
+    clipped = coarse = 0
+    if p.adc_bits is not None:
+        clipped = 0 if math.isinf(rail) else int((outputs.abs() > (rail + 0.5) * count).sum())
+        detector = (s * noise.shot + noise.thermal) * worth.square()
+        least = COARSE_COUNTS**2 - p.adc_noise_lsb**2
+        coarse = int(((detector < least * count.square()) & (count > 0)).sum()) if least > 0 else 0
+    common = outputs.square() * noise.rin + (s * worth).square() * noise.common_mode
+    common = common.sum(1).mean(1, keepdim=True).mul_(light.readings / shots)
+    independent = prepared.variance(light.total, light.readings).mean(1, keepdim=True)
+    share = common / (common + independent).clamp(min=torch.finfo(common.dtype).tiny)
+    return Judgement(way, outputs.numel(), clipped, coarse, float(share.max())), common
