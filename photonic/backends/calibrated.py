@@ -12,10 +12,10 @@ from torch import Tensor
 from photonic.backends import encoding
 from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
-from photonic.backends.encoding import EncodedWeight, Sign
+from photonic.backends.encoding import EncodedWeight
 from photonic.backends.kept import Kept
 from photonic.backends.observation import Observation
-from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product, weight_sign
+from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
 from photonic.errors import CalibrationError, SaturationError, SpecError
 from photonic.records import BackendSpec, Calibration
 
@@ -66,7 +66,7 @@ class CalibratedBackend(Backend):
         self.chip = chip
         self.calibration = calibration
         self._response = calibration.response
-        self._kept: Kept[EncodedWeight] = Kept()
+        self._kept: Kept[EncodedWeight] = self._empty()
 
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
         dtype = self._dtype(x)
@@ -100,10 +100,10 @@ class CalibratedBackend(Backend):
         tiles = rows * columns
         return Programming(tiles, tiles * self.chip.spec.drives, tiles * self.chip.spec.settle_time_s)
 
-    def encoding_of(self, *, one_sided: bool) -> tuple[Sign, Sign, int]:
-        """How inputs of one sign, or of both, and weights reach the chip, and how many shots are averaged."""
-        spec = self.chip.spec
-        return self._options.input_sign(spec, one_sided), weight_sign(spec), self._options.shots
+    @property
+    def options(self) -> EncodingOptions:
+        """What the user chose."""
+        return self._options
 
     def state(self) -> dict[str, Any]:
         """The chip's (see ``Chip.state``)."""
@@ -138,10 +138,14 @@ class CalibratedBackend(Backend):
 
         return self._kept.get(weight, (plan.signs, gains), encode)
 
+    def _empty(self) -> Kept[EncodedWeight]:
+        # a decomposition costs more than a product
+        return Kept(at_once=self.chip.spec.layout == "program")
+
     def bind(self, site: Site) -> Self:
         """A view for one layer, which keeps that layer's codes."""
         view = super().bind(site)
-        view._kept = Kept()  # noqa: SLF001 - a copy of this object
+        view._kept = self._empty()  # noqa: SLF001 - a copy of this object
         return view
 
     def _conditions(self) -> Conditions:

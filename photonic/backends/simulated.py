@@ -57,7 +57,7 @@ class SimulatedChip(Chip):
         self._evaluation = Evaluation(
             parameters, truth, spec.response.counts_per_d[0], spec.count_range, self._streams.draws
         )
-        self._cache = TileCache()
+        self._cache = TileCache(at_once=spec.layout == "program")
         self._dtype = torch.float64 if torch.float64 in (spec.code_dtype, spec.count_dtype) else torch.float32
 
     def state(self) -> dict[str, Any]:

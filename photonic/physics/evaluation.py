@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -84,8 +84,26 @@ class Evaluation:
         Light of unused channels, at the dark code, joins the constant.
         """
         rows, columns = codes.shape[:2]
-        drives = codes.transpose(0, 1).to(dtype, memory_format=torch.contiguous_format).flatten(0, 1)
-        optics, n_all = self.device.optics, self.parameters.n_inputs
+        flat = codes.transpose(0, 1).flatten(0, 1)  # a column's tiles side by side
+        step = max(1, BLOCK_ELEMENTS // codes.shape[-1])
+        parts = []
+        for start in range(0, len(flat), step):
+            some = slice(start, start + step)
+            here = around if around.kelvin is None else replace(around, kelvin=around.kelvin[some])
+            parts.append(self._programmed(flat[some], n, bias_rad, here, dtype))
+        signed, power, constant = parts[0]
+        same = power.shape[:2] == (1, 1)
+        if len(parts) > 1:
+            signed = torch.cat([part[0] for part in parts])
+            power = power if same else torch.cat([part[1] for part in parts])
+        power = power.unsqueeze(0) if same else power.unflatten(0, (columns, rows))
+        return Tiles(signed.unflatten(0, (columns, rows)), power, constant)
+
+    def _programmed(
+        self, codes: Tensor, n: int, bias_rad: Tensor | None, around: Surroundings, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, bool]:
+        """W_D and W_S of tiles (T, P), and whether their last channel is constant."""
+        drives, optics, n_all = codes.to(dtype), self.device.optics, self.parameters.n_inputs
         if len(self.parameters.drive_shape) == 2:
             drives = F.pad(drives.unflatten(-1, (-1, n)), (0, n_all - n))
         w_d, w_s = optics.matrices(self.device.defects.apply(drives), around)
@@ -93,9 +111,7 @@ class Evaluation:
         if self.parameters.arm_imbalance_spread > 0:
             half = self.device.receiver.imbalance[: w_d.shape[1], None].to(dtype) / 2
             w_d = w_d + half * w_s
-        w_d, w_s, constant = self._with_constant(w_d, w_s, n, half, bias_rad, around)
-        power = w_s.unflatten(0, (columns, rows)) if len(w_s) > 1 else w_s.unsqueeze(0)
-        return Tiles(w_d.unflatten(0, (columns, rows)), power, constant)
+        return self._with_constant(w_d, w_s, n, half, bias_rad, around)
 
     def _with_constant(
         self, w_d: Tensor, w_s: Tensor, n: int, half: Tensor | None, bias_rad: Tensor | None, around: Surroundings

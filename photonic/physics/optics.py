@@ -52,6 +52,6 @@ class Optics(ABC):
             around: what else the tiles meet.
 
         Returns:
-            W_D (T, m, K) and W_S, which broadcasts to it: one row where all outputs see the same power, one tile
-            where it does not depend on the weights. K is N, or 2 N where fields have a quadrature.
+            W_D (T, m, K) and W_S, of the same shape, or (1, 1, K) where all outputs of all tiles see the same power.
+            K is N, or 2 N where fields have a quadrature.
         """

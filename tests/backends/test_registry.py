@@ -206,4 +206,4 @@ def test_a_backend_s_name_opens_it_again(spec: str) -> None:
     first = open_backend(spec)
     again = open_backend(first.spec.name)
     assert again.spec == first.spec
-    assert again._shots == first._shots  # type: ignore[attr-defined]
+    assert again._options == first._options  # type: ignore[attr-defined]

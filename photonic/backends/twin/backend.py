@@ -91,8 +91,9 @@ class TwinBackend(Backend):
             chip.count_range,
             self._streams.draws,
         )
+        self.device_seed = device
         self._native = NativeConvolution(self._evaluation.device.transmitter, chip)
-        self._kept: Kept[tuple[EncodedWeight, Tiles, Prepared]] = Kept()
+        self._kept: Kept[tuple[EncodedWeight, Tiles, Prepared]] = self._empty()
 
     # ------------------------------------------------------------ the seam
 
@@ -301,6 +302,11 @@ class TwinBackend(Backend):
 
     # ------------------------------------------------------------ the rest of a backend
 
+    @property
+    def options(self) -> EncodingOptions:
+        """What the user chose."""
+        return self._options
+
     def tiles(self, groups: int, outputs: int, inputs: int) -> tuple[int, int]:
         """Row tiles and column tiles (all groups) of a weight (groups, outputs, inputs), for inputs of both signs."""
         cut = self._options.tiles_of(self.chip_spec, groups, outputs, inputs)
@@ -327,10 +333,14 @@ class TwinBackend(Backend):
             raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
         self._streams.calls = calls
 
+    def _empty(self) -> Kept[tuple[EncodedWeight, Tiles, Prepared]]:
+        # a decomposition costs more than a product
+        return Kept(at_once=self.chip_spec.layout == "program")
+
     def bind(self, site: Site) -> Self:
         """A view for one layer, which keeps that layer's weight as it was prepared."""
         view = super().bind(site)
-        view._kept = Kept()  # noqa: SLF001 - a copy of this object
+        view._kept = self._empty()  # noqa: SLF001 - a copy of this object
         return view
 
     def _close(self) -> None:
