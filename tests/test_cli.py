@@ -46,6 +46,15 @@ def test_table(run):
         assert label in result.stdout
 
 
+def test_table_names_the_layers_that_saturate(run):
+    """And no others; the JSON has all of them."""
+    result = run("train", *QUICK, "--backend", "sim?adc_full_scale=0.01", "--route", "5=digital", "--out", "here")
+    assert re.findall(r"^    in (\S+) +(\S+) %$", result.stdout, re.MULTILINE)
+    layers = json.loads(run("train", "--resume", "here", "--json").stdout)["layers"]
+    shown = dict(re.findall(r"^    in (\S+) +(\S+) %$", result.stdout, re.MULTILINE))
+    assert shown == {use["layer"]: f"{100 * use['saturated_fraction']:.4f}" for use in layers}
+
+
 def test_json_is_one_object(run):
     """--json prints one object on stdout, with the keys of the issue nested; the rest goes to stderr."""
     result = run("train", *QUICK, "--json", "--out", "here")

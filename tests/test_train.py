@@ -84,6 +84,17 @@ def test_result_adds_up(tmp_path):
     assert "nominal" in result.warnings[0]
 
 
+def test_saturation_is_told_for_each_layer(tmp_path):
+    """Every layer on a chip has its share of counts at a rail, and together they are the run's."""
+    routes = (("5", "digital"),)
+    result = train(TrainConfig(**QUICK, backend="sim?adc_full_scale=0.01", routes=routes), out=tmp_path / "run")
+    assert [use.layer for use in result.layers] == ["1", "3"]
+    assert all(0 < use.saturated_fraction < 1 and use.clipped_fraction == 0 for use in result.layers)
+    counts = sum(use.counts for use in result.layers)
+    saturated = sum(use.saturated_fraction * use.counts for use in result.layers)
+    assert result.saturated_fraction == pytest.approx(saturated / counts)
+
+
 def test_same_weights_are_the_photonic_models(tmp_path):
     """``digital_same_weights`` and ``digital`` are what the saved weights of the two models give in a plain network."""
     result = train(TrainConfig(epochs=3, limit=200), out=tmp_path / "run")

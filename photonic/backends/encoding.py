@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from photonic.errors import RangeError
+from photonic.errors import RangeError, ShapeError
 from photonic.physics import modulator, svdmesh
 from photonic.records import ChipSpec, Response
 
@@ -158,6 +158,11 @@ def encode_weight(
     cut = Geometry.of(spec, *weight.shape)
     tiles = tile_weight(weight, cut)
     codes, scale, sums = _program(tiles, spec) if spec.layout == "program" else _scale(tiles, spec, response, per_row)
+    if isinstance(gain, Tensor) and tuple(gain.shape) != (cut.rows, cut.groups * cut.columns):
+        raise ShapeError(
+            f"the layer's analog gains are for {tuple(gain.shape)} tiles and its weight now takes "
+            f"{(cut.rows, cut.groups * cut.columns)}; fit them again with photonic.fit_ranges"
+        )
     gains = gain.to(weight).unsqueeze(-1) if isinstance(gain, Tensor) else gain
     per_d = per_output(response.counts_per_d, cut, weight) * gains
     zero = per_output(response.zero_count, cut, weight)

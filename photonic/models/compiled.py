@@ -15,6 +15,7 @@ from torch import Tensor
 
 from photonic.backends.base import ConvGeometry, ideal_pullback
 from photonic.backends.handles import live
+from photonic.backends.limits import clamped
 
 _RANDOM = (torch.Tag.nondeterministic_seeded,)
 
@@ -85,3 +86,24 @@ def _convolve_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 convolve.register_autograd(_convolve_backward, setup_context=_keep)
+
+
+@torch.library.custom_op("photonic::within_range", mutates_args=(), tags=_RANDOM)
+def within_range(x: Tensor, limit: Tensor, handle: int) -> Tensor:
+    """``clamped`` at the site of the backend with that handle; the products that follow need its result."""
+    return clamped(live(handle).site, x.detach(), limit.detach()).clone()
+
+
+@within_range.register_fake
+def _(x: Tensor, limit: Tensor, handle: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _within_range_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    x, limit = ctx.saved_tensors
+    inside = x.abs() <= limit
+    to_limit = (grad * x.sign()).masked_fill(inside, 0.0).sum().to(limit.dtype) if ctx.needs_input_grad[1] else None
+    return grad * inside if ctx.needs_input_grad[0] else None, to_limit, None
+
+
+within_range.register_autograd(_within_range_backward, setup_context=_keep)

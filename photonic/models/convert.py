@@ -19,6 +19,7 @@ from photonic.backends.registry import Opener
 from photonic.errors import ConversionError, GradientError
 from photonic.models import bypass
 from photonic.models.layers import PhotonicLinear, place_on
+from photonic.models.ranges import drop_moving
 from photonic.models.sites import PHOTONIC, Location, is_photonic, locations, torch_class
 
 Target = Backend | str
@@ -68,7 +69,7 @@ def convert_(model: nn.Module, backend: Target | Mapping[str, Target], *, gradie
 
 
 def unconvert_(model: nn.Module) -> nn.Module:
-    """Makes every layer torch's own again, in place; learned input ranges are dropped."""
+    """Makes every layer torch's own again, in place; input ranges and gains are dropped."""
     for location in locations(model):
         _unconvert(location.module)
     _settle(model)
@@ -168,6 +169,7 @@ def _unconvert(module: nn.Module) -> None:
     # a layer that was made photonic by its constructor has no class to go back to but the one below
     original = module.__dict__.pop(_ORIGINAL, torch_class(module).__bases__[0])
     _set_class(module, original)
+    drop_moving(module)
     for name in ("backend", "gradient", "input_range"):
         delattr(module, name)
 

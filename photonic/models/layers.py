@@ -5,7 +5,6 @@ They are torch's own layers with another product: parameters, hooks, initialisat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -13,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photonic.backends.base import Backend, ConvGeometry, Site
-from photonic.backends.encoding import check_finite
-from photonic.errors import GradientError, RangeError
-from photonic.models import functional
+from photonic.backends.limits import clamped
+from photonic.errors import GradientError
+from photonic.models import compiled, functional
 
 
 class OnBackend(Protocol):
@@ -58,31 +57,15 @@ def within_range(layer: OnBackend, x: Tensor) -> Tensor:
     Raises:
         RangeError: the range is not finite and above 0, as a learned one may become.
     """
+    site = layer.backend.site
     if layer.input_range is None:
-        layer.backend.site.input_range = None
+        if site.input_range is not None:
+            site.input_range = None
         return x
-    return _clamp(layer.backend.site, x, layer.input_range)
-
-
-def _clamp_and_count(site: Site, x: Tensor, limit: Tensor) -> Tensor:
-    # in x's own precision: clamped to a limit that the backend then sees rounded, x would lie beyond it
-    limit = limit.to(x.dtype)
-    if not bool(torch.isfinite(limit.detach()) & (limit.detach() > 0)):
-        raise RangeError(
-            f"the input range of layer {site.name or '(unnamed)'} must be finite and above 0 in {x.dtype}, found "
-            f"{limit.item():g}; set it again with photonic.set_input_range"
-        )
-    if x.numel():
-        # clamping would turn infinity into a number before the backend sees it
-        check_finite(f"the input of layer {site.name or '(unnamed)'}", *torch.aminmax(x.detach()))
-    site.input_range = limit.detach()
-    site.inputs += x.numel()
-    site.clipped += int((x.detach().abs() > site.input_range).sum())
-    return torch.minimum(torch.maximum(x, -limit), limit)
-
-
-# compiled code would be made anew for each value of the counters
-_clamp: Callable[[Site, Tensor, Tensor], Tensor] = torch.compiler.disable(_clamp_and_count)
+    if torch.compiler.is_compiling():
+        within: Tensor = compiled.within_range(x, layer.input_range, layer.backend.handle)
+        return within
+    return clamped(site, x, layer.input_range)
 
 
 class PhotonicLinear(nn.Linear):

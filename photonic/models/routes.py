@@ -12,6 +12,8 @@ from photonic.backends.base import Programming
 from photonic.backends.chip import Usage
 from photonic.models.sites import Location, is_photonic, locations, torch_class
 
+_HEAD = ("layer", "kind", "backend", "tiles", "drives", "programming s", "calls", "shots", "saturated", "clipped")
+
 
 @dataclass(frozen=True)
 class Route:
@@ -63,9 +65,8 @@ class Routes:
         return f"Routes({len(self)} layers, {sum(row.tiles is not None for row in self)} on a chip)"
 
     def __str__(self) -> str:
-        head = ("layer", "kind", "backend", "tiles", "drives", "programming s", "calls", "shots", "saturated")
-        table = [head, *(_cells(row) for row in self)]
-        widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+        table = [_HEAD, *(_cells(row) for row in self)]
+        widths = [max(len(line[i]) for line in table) for i in range(len(_HEAD))]
         return "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in table
         )
@@ -117,7 +118,7 @@ def weight_shapes(module: Any) -> list[tuple[int, int, int]]:
 
 def _cells(row: Route) -> tuple[str, ...]:
     if row.tiles is None:
-        tail = ("", "", "", str(row.usage.calls or ""), "", row.reason and f"({row.reason})")
+        tail = ("", "", "", str(row.usage.calls or ""), "", row.reason and f"({row.reason})", "")
     else:
         tail = (
             f"{row.tiles[0]} x {row.tiles[1]}",
@@ -126,5 +127,6 @@ def _cells(row: Route) -> tuple[str, ...]:
             str(row.usage.calls),
             str(row.usage.shots),
             f"{row.usage.saturated_fraction:.2%}",
+            f"{row.clipped_fraction:.2%}",
         )
     return (row.name or "(model)", row.kind, row.backend, *tail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
@@ -59,6 +60,12 @@ class Location:
 def is_photonic(module: nn.Module) -> bool:
     """Whether this module was converted."""
     return isinstance(module, PHOTONIC_CLASSES)
+
+
+def on_chips(model: nn.Module) -> list[tuple[str, Any]]:
+    """Names and modules of the converted layers whose backend has a chip; these have the attributes of OnBackend."""
+    found: list[tuple[str, Any]] = [(location.name, location.module) for location in locations(model)]
+    return [(name, module) for name, module in found if is_photonic(module) and module.backend.spec.chip is not None]
 
 
 def torch_class(module: nn.Module) -> type[nn.Module]:

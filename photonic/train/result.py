@@ -26,6 +26,15 @@ class ChipUse(Record):
     shots: int
 
 
+class LayerUse(Record):
+    """How well one layer on a chip fitted its converters, training and evaluation together."""
+
+    layer: str
+    counts: int = Field(description="ADC readings")
+    saturated_fraction: float = Field(description="of these, at a rail")
+    clipped_fraction: float = Field(description="of its inputs, beyond its input range; 0 without one")
+
+
 class Seconds(Record):
     """Wall time; of a resumed run, the sum over its parts that were kept."""
 
@@ -52,6 +61,7 @@ class Result(Record):
     backends: tuple[Opened, ...]
     enob: float | None = Field(description="effective bits; of several chips the fewest; None without a chip")
     saturated_fraction: float = Field(description="fraction of all ADC counts at a rail")
+    layers: tuple[LayerUse, ...] = Field(default=(), description="those on a chip")
     chip: ChipUse
     seconds: Seconds
     nominal: bool

@@ -22,7 +22,7 @@ from photonic.train.result import Result
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.pt"
 RESULT, CURVES, TENSORBOARD = "result.json", "curves.png", "tensorboard"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of the checkpoint
 
 Metrics = dict[str, Any]
 

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import platform
 import time
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from photonic.backends.chip import Usage
 from photonic.data import Dataset
 from photonic.errors import DISTRIBUTION, RunError, SpecError
 from photonic.models.networks import build_model
 from photonic.train.config import TrainConfig
-from photonic.train.evaluation import PASSES, chip_usage, measure_accuracy
+from photonic.train.evaluation import PASSES, chip_usage, counters, layer_uses, measure_accuracy, restore_counters
 from photonic.train.events import EventWriter
 from photonic.train.loop import Learner, evaluate, seeded_globally, steps
 from photonic.train.opened import RunBackends
@@ -52,7 +50,7 @@ class Session:
         self.epoch, self.history = 0, list[Metrics]()
         self._warnings = list(backends.warnings)
         self._fingerprint = _fingerprint(dataset)
-        self._started, self._seconds_before, self._usage_before = started, 0.0, Usage()
+        self._started, self._seconds_before = started, 0.0
         control = self._build()
         photonic = copy.deepcopy(control)
         backends.convert_(photonic)
@@ -84,11 +82,12 @@ class Session:
         try:
             for learner in (self._control, self._photonic):
                 learner.restore(state["learners"][learner.name])
+            restore_counters(self._photonic.model, state["counters"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise RunError(f"the checkpoint does not fit this version's {self.config.model}: {error}") from error
         self._backends.restore(state["backends"])
         self.epoch, self.history = state["epoch"], state["history"]
-        self._seconds_before, self._usage_before = state["seconds"], Usage(**state["usage"])
+        self._seconds_before = state["seconds"]
 
     def _train(self, folder: RunFolder, events: EventWriter) -> None:
         config = self.config
@@ -127,7 +126,7 @@ class Session:
             "history": self.history,
             "learners": {learner.name: learner.state() for learner in (self._control, self._photonic)},
             "backends": self._backends.state(),
-            "usage": asdict(self._usage()),
+            "counters": counters(self._photonic.model),
             "seconds": self._seconds(),
             "data": self._fingerprint,
         }
@@ -146,16 +145,12 @@ class Session:
             )
         return model
 
-    def _usage(self) -> Usage:
-        total = copy.copy(self._usage_before)
-        total.add(chip_usage(self._photonic.model))
-        return total
-
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
 
     def _result(self, accuracy: Accuracy, out: Path) -> Result:
-        config, usage, opened = self.config, self._usage(), self._backends.described()
+        config, opened, model = self.config, self._backends.described(), self._photonic.model
+        usage = chip_usage(model)
         total = self._seconds()
         bits = [backend.enob for backend in opened if backend.enob is not None]
         return Result(
@@ -163,6 +158,7 @@ class Session:
             backends=opened,
             enob=min(bits) if bits else None,
             saturated_fraction=usage.saturated_fraction,
+            layers=layer_uses(model),
             chip=ChipUse(calls=usage.calls, tiles_programmed=usage.tiles_programmed, shots=usage.shots),
             seconds=Seconds(chip=usage.seconds, outside=total - usage.seconds, total=total),
             nominal=any(backend.nominal for backend in opened),

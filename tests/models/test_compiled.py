@@ -117,3 +117,19 @@ def test_half_precision_and_autocast() -> None:
         run = torch.compile(layer, fullgraph=True, backend="aot_eager")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert run(torch.rand(2, 16)).dtype == layer(torch.rand(2, 16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["static", "learned"])
+def test_input_ranges_compile(learned: bool) -> None:
+    """They clamp, count, and learn as they do without the compiler."""
+    found = []
+    for compiled in (True, False):
+        model = photonic.convert_(_network(), photonic.open_backend("twin", seed=3))
+        photonic.set_input_range(model, 0.5, learned=learned)
+        run = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
+        y = run(_x())
+        y.square().sum().backward()
+        ranges = [model[0].input_range.grad] if learned else []
+        found.append([y.detach(), model[0].weight.grad, *ranges])
+        assert 0.3 < photonic.routes(model)[0].clipped_fraction < 0.7
+    torch.testing.assert_close(found[0], found[1])
