@@ -113,10 +113,12 @@ class EnergyModel(Record):
     laser_w: float = Field(ge=0, description="electrical")
     hold_w: float = Field(ge=0, description="heaters of a full tile, on average over weights")
     tia_w: float = Field(ge=0, description="amplifiers of all outputs")
-    dac_j: float = Field(ge=0, description="one sample of one input")
+    dac_j: float | None = Field(ge=0, description="one sample of one input; None: not stated")
     modulator_j: float = Field(ge=0, description="one symbol of one input")
-    adc_j: float = Field(ge=0, description="one count of one output")
-    write_j: float = Field(ge=0, description="one drive code of one weight element, converter included")
+    adc_j: float | None = Field(ge=0, description="one count of one output; None: not stated")
+    write_j: float | None = Field(
+        ge=0, description="one drive code of one weight element, converter included; None: not stated"
+    )
 
 
 class ChipSpec(Record):

@@ -52,7 +52,7 @@ def explain_model(
     """
     if min(len(x), passes, layer_images, layer_repeats) < 2:
         raise ShapeError("images, passes and repeats must be at least 2 each: intervals come from their spread")
-    digital, images, plan = _exact(model), x[:layer_images], plan_of(chip)
+    digital, images, plan = exact_copy(model), x[:layer_images], plan_of(chip)
     parts = {key: variant for key, variant in plan.items() if key[0] != "off"}
 
     def errors(variant: Variant) -> dict[str, Samples]:
@@ -81,7 +81,7 @@ def explain_model(
     )
 
 
-def _exact(model: nn.Module) -> nn.Module:
+def exact_copy(model: nn.Module) -> nn.Module:
     """A copy in exact arithmetic, in evaluation mode."""
     digital = copy.deepcopy(model)
     unconvert_(digital)

@@ -57,14 +57,14 @@ class SwitchedChip:
             SpecError: it cannot be opened, or has no switches: only a simulated chip has.
         """
         parsed = ParsedSpec.parse(spec)
-        given, name = _open(spec, parsed, seed)
+        given, name = _open(spec, seed)
         whole = given.model_dump()
 
         def reopen(parameters: ChipParameters) -> Backend:
             changed = {key: value for key, value in parameters.model_dump().items() if value != whole[key]}
             text = f"{parsed.head}?{urlencode({**parsed.options, **changed})}" if changed else spec
-            backend = _open_silently(text, parsed, seed)
-            if _parameters(backend) != parameters:
+            backend = open_silently(text, seed=seed)
+            if parameters_of(backend) != parameters:
                 backend.close()
                 raise SpecError(f"{text!r} did not open the chip that it names; explain needs one that does")
             return backend
@@ -127,10 +127,10 @@ def _without(parameters: ChipParameters, *names: str) -> ChipParameters:
     return changed.model_copy(update={"offset_spread_lsb": parameters.offset_spread_lsb * parameters.lsb / changed.lsb})
 
 
-def _open(spec: str, parsed: ParsedSpec, seed: int) -> tuple[ChipParameters, str]:
+def _open(spec: str, seed: int) -> tuple[ChipParameters, str]:
     """The parameters of the chip that a spec string names, and its name."""
-    with _open_silently(spec, parsed, seed) as backend:
-        parameters = _parameters(backend)
+    with open_silently(spec, seed=seed) as backend:
+        parameters = parameters_of(backend)
         if parameters is None:
             kind = "exact arithmetic or a model of its own" if backend.spec.chip is None else "not simulated"
             raise SpecError(
@@ -140,16 +140,24 @@ def _open(spec: str, parsed: ParsedSpec, seed: int) -> tuple[ChipParameters, str
         return parameters, backend.spec.name
 
 
-def _open_silently(spec: str, parsed: ParsedSpec, seed: int) -> Backend:
-    """Opens a spec string without the warning that the calibration is nominal: here it is what is asked about."""
-    seed = parsed.options.get("seed", seed)
-    device = None if "device" in parsed.options else 0
+def open_silently(spec: str, *, seed: int = 0) -> Backend:
+    """Opens a spec string without the warning that the calibration is nominal: here it is what is asked about.
+
+    Args:
+        spec: without ``?device=N`` it is device 0.
+        seed: of the run's noise, unless the spec string has one.
+
+    Raises:
+        SpecError: it cannot be opened.
+    """
+    options = ParsedSpec.parse(spec).options
+    seed, device = options.get("seed", seed), None if "device" in options else 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NominalCalibrationWarning)
         return open_backend(spec, seed=seed, device=device)
 
 
-def _parameters(backend: Backend) -> ChipParameters | None:
+def parameters_of(backend: Backend) -> ChipParameters | None:
     """What any chip that is simulated from parameters shows, whoever wrote it."""
     found = getattr(getattr(backend, "chip", None), "parameters", None)
     return found if isinstance(found, ChipParameters) else None

@@ -66,3 +66,15 @@ class TerminalProgress(Progress):
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+
+
+def drawn(bars: TerminalProgress) -> Callable[[int, int, str], None]:
+    """Turns steps of an analysis into stages and steps of a bar."""
+
+    def progress(done: int, steps: int, text: str) -> None:
+        if done == 0:
+            bars.stage(text.partition(":")[0], steps)
+        else:
+            bars.step(text)
+
+    return progress

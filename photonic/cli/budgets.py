@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from photonic.analysis.budget import Budget, Error, Estimate, Interval, ModelBudget, Share
+from photonic.cli.tables import print_table
 
 _TOP = 3
 
@@ -21,7 +22,7 @@ def print_budget(budget: Budget) -> None:
     whole = budget.total.total
     rows = [("effect", "systematic", "random", "total", "total", "taken away"), *_effects(budget, whole)]
     click.echo("error in % of the exact output's rms; taken away: of the mean-square error with all effects")
-    _print([("", "alone", "alone", "alone", "without it", "without it"), *rows])
+    print_table([("", "alone", "alone", "alone", "without it", "without it"), *rows])
     if budget.effects:
         _print_sum(budget, whole)
         _print_notes(budget.effects)
@@ -30,7 +31,7 @@ def print_budget(budget: Budget) -> None:
 def _print_sum(budget: Budget, whole: Estimate) -> None:
     parts = Estimate(value=whole.value - budget.interaction.value, standard_error=budget.interaction.standard_error)
     click.echo("")
-    _print(
+    print_table(
         [
             ("mean-square error", "of all effects"),
             ("  the effects alone, summed", _fraction(parts, whole)),
@@ -49,14 +50,14 @@ def print_model_budget(budget: ModelBudget) -> None:
         names = ", ".join(f"{name} {_rms(error.total)}" for name, error in largest)
         share = _fraction(layer.interaction, layer.total.total)
         rows.append((layer.layer or "(model)", *_parts(layer.total), share, names))
-    _print([head, *rows], left=(0, 5))
+    print_table([head, *rows], left=(0, 5))
     click.echo(f"\naccuracy on {budget.images} test images in %, {budget.passes} passes, 95 % intervals of the noise")
     click.echo(f"digital {100 * budget.digital:.2f}")
     table: list[tuple[str, ...]] = [("effect", "alone", "lost", "without it", "gained without it")]
     table += [(s.effect, *(_accuracy(i) for i in (s.alone, s.loss, s.off, s.change))) for s in budget.effects]
     table.append(("all effects", _accuracy(budget.total), "", "", ""))
     table.append(("none", _accuracy(budget.ideal), "", "", ""))
-    _print(table)
+    print_table(table)
     click.echo(f"interaction (loss with all effects less the losses alone, summed): {_accuracy(budget.interaction)}")
 
 
@@ -98,11 +99,3 @@ def _fraction(found: Estimate, whole: Estimate) -> str:
 
 def _accuracy(found: Interval) -> str:
     return f"{100 * found.mean:.2f} ± {100 * found.ci95:.2f}"
-
-
-def _print(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = enumerate(zip(row, widths, strict=True))
-        text = "  ".join(cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in cells)
-        click.echo(text.rstrip())

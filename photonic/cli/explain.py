@@ -7,23 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
 
 from photonic.analysis.budget import Budget, ModelBudget
 from photonic.analysis.budget_plot import draw_budget
 from photonic.analysis.explain import explain_model, explain_product, standard_product
 from photonic.analysis.plan import Progress
 from photonic.analysis.switches import SwitchedChip
-from photonic.cli.bars import TerminalProgress
+from photonic.cli.bars import TerminalProgress, drawn
 from photonic.cli.budgets import print_budget, print_model_budget
 from photonic.cli.group import HeldWarnings
-from photonic.data import Dataset, load_dataset
+from photonic.cli.trained import Trained
 from photonic.errors import RunError
-from photonic.models.convert import DIGITAL
-from photonic.models.networks import build_model
-from photonic.train.config import TrainConfig
 from photonic.train.result import Result
-from photonic.train.runs import RunFolder, replacing
+from photonic.train.runs import replacing
 
 _SIZES = ("outputs", "inputs", "batch", "blocks", "repeats")
 
@@ -76,11 +72,11 @@ def explain_command(
     chip = SwitchedChip.from_spec(spec, seed=seed)
     given = {name: value for name, value in sizes.items() if value is not None}
     product = standard_product(chip.parameters, signed=signed, seed=seed, **given)
-    trained = None if run is None else _Trained(run)
+    trained = None if run is None else Trained(run)
     with TerminalProgress(begun=context.ensure_object(HeldWarnings).release) as bars:
-        progress = _drawn(bars)
+        progress = drawn(bars)
         budget = explain_product(chip, product, progress)
-        model = None if trained is None else trained.explain(chip, passes, images, progress)
+        model = None if trained is None else _explain_model(trained, chip, passes, images, progress)
     if out is not None:
         with replacing(out) as file:
             file.write(draw_budget(budget, model).getbuffer())
@@ -94,67 +90,25 @@ def explain_command(
         click.echo(f"picture: {out}")
 
 
-class _Trained:
-    """The photonically trained model of a finished run, with its test set.
-
-    Args:
-        path: the run's folder.
-
-    Raises:
-        RunError: not a finished run, or its model and data are no longer what they were.
-    """
-
-    def __init__(self, path: Path) -> None:
-        folder = RunFolder.open(path)
-        result, checkpoint = folder.result(), folder.load_checkpoint()
-        if result is None or checkpoint is None:
-            raise RunError(f"{path} is not finished; finish it with: photonic train --resume {path}")
-        self._config, self._result = folder.config(), result
-        self._data = load_dataset(self._config.data, limit=self._config.limit)
-        self._model = _rebuilt(path, self._config, self._data, checkpoint["learners"]["photonic"]["model"])
-
-    def explain(self, chip: SwitchedChip, passes: int, images: int | None, progress: Progress) -> ModelBudget:
-        """The model's budget; layers that the run kept digital stay so."""
-        x, y, config = self._data.test_x[:images], self._data.test_y[:images], self._config
-        on_chip = {"*": config.backend != DIGITAL} | {glob: spec != DIGITAL for glob, spec in config.routes}
-        if not any(on_chip.values()):
-            # the run had no chip at all; the question is what this one would do
-            on_chip = {"*": True}
-        budget = explain_model(chip, self._model, x, y, on_chip=on_chip, passes=passes, progress=progress)
-        self._check(budget, self._result)
-        return budget
-
-    def _check(self, budget: ModelBudget, result: Result) -> None:
-        """The run has measured the same weights on the same images in exact arithmetic."""
-        was = result.accuracy.digital_same_weights
-        # another machine may round another way, and one image may tip over
-        if budget.images == result.test_images and abs(budget.digital - was) > 1.5 / budget.images:
-            raise RunError(
-                f"{result.out}: the run's weights had an accuracy of {was:.4f} in exact arithmetic and now have "
-                f"{budget.digital:.4f}: data or model changed since"
-            )
+def _explain_model(
+    trained: Trained, chip: SwitchedChip, passes: int, images: int | None, progress: Progress
+) -> ModelBudget:
+    """The budget of a run's model; layers that the run kept digital stay so."""
+    x, y = trained.data.test_x[:images], trained.data.test_y[:images]
+    budget = explain_model(chip, trained.model, x, y, on_chip=trained.on_chip, passes=passes, progress=progress)
+    _check(budget, trained.result)
+    return budget
 
 
-def _rebuilt(path: Path, config: TrainConfig, data: Dataset, state: dict[str, Any]) -> nn.Module:
-    c, h, w = data.test_x.shape[1:]
-    model = build_model(config.model, (c, h, w), data.n_classes, config.activation)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise RunError(f"{path}: the checkpoint does not fit this version's {config.model}: {error}") from error
-    return model
-
-
-def _drawn(bars: TerminalProgress) -> Progress:
-    """Turns steps of an analysis into stages and steps of a bar."""
-
-    def progress(done: int, steps: int, text: str) -> None:
-        if done == 0:
-            bars.stage(text.partition(":")[0], steps)
-        else:
-            bars.step(text)
-
-    return progress
+def _check(budget: ModelBudget, result: Result) -> None:
+    """The run has measured the same weights on the same images in exact arithmetic."""
+    was = result.accuracy.digital_same_weights
+    # another machine may round another way, and one image may tip over
+    if budget.images == result.test_images and abs(budget.digital - was) > 1.5 / budget.images:
+        raise RunError(
+            f"{result.out}: the run's weights had an accuracy of {was:.4f} in exact arithmetic and now have "
+            f"{budget.digital:.4f}: data or model changed since"
+        )
 
 
 def _content(budget: Budget, model: ModelBudget | None, out: Path | None) -> dict[str, Any]:

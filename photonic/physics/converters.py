@@ -35,6 +35,14 @@ def enob_noise_lsb(bits: int, enob: float) -> float:
     return math.sqrt((4 ** (bits - enob) - 1) / 12)
 
 
+def walden_j(j_per_step: float, enob: float | None) -> float | None:
+    """Energy of one conversion, FoM 2^ENOB, which is P = FoM 2^ENOB f_s (Walden, IEEE JSAC 17, 539 (1999)).
+
+    ``enob`` of None is no converter at all: its energy is not stated, for unlimited bits no formula gives one.
+    """
+    return None if enob is None else j_per_step * 2.0**enob
+
+
 def transitions_from_inl(inl_lsb: Sequence[float], bits: int) -> Tensor:
     """Transitions (2^bits - 1,) of an ADC with this INL, in counts, float64, not decreasing.
 
@@ -44,7 +52,7 @@ def transitions_from_inl(inl_lsb: Sequence[float], bits: int) -> Tensor:
     Raises:
         RangeError: the table has another length, does not start at 0, is not finite, or lets transitions decrease.
     """
-    inl = _table(inl_lsb, bits)
+    inl = table(inl_lsb, bits)
     if inl[0] != 0:
         raise RangeError(f"code 0 has no transition, so its INL must be 0, found {inl[0].item()}")
     found = _ideal(bits) + inl[1:]
@@ -69,6 +77,19 @@ def inl_from_dnl(dnl_lsb: Sequence[float]) -> tuple[float, ...]:
         if not value >= -1 - _ROUNDING_LSB:
             raise RangeError(f"DNL must be at least -1 LSB, which is a missing code; found {value} at code {k}")
     return tuple(accumulate(dnl_lsb[:-1], initial=0.0))
+
+
+def dac_inl_from_dnl(dnl_lsb: Sequence[float]) -> tuple[float, ...]:
+    """INL[k] = sum of DNL[i] over i <= k, as DNL[k] is how much the step up to level k exceeds 1 LSB.
+
+    Steps down, DNL < -1, are what a DAC can have. The level of code 0 is the origin.
+
+    Raises:
+        RangeError: code 0, which has no step, has a DNL.
+    """
+    if not dnl_lsb or dnl_lsb[0] != 0:
+        raise RangeError(f"code 0 has no step, so its DNL must be 0, found {list(dnl_lsb)[:4]} ...")
+    return tuple(accumulate(dnl_lsb))
 
 
 def inl_dnl(transitions: Tensor, *, end_point: bool = True) -> tuple[Tensor, Tensor]:
@@ -126,7 +147,24 @@ def dac_levels(
     """
     codes = torch.arange(1 << bits, dtype=torch.float64)
     levels = _through_ends(_binary_levels(bits, mismatch, count, generator), codes)
-    return levels if inl_lsb is None else levels + _table(inl_lsb, bits)
+    return levels if inl_lsb is None else levels + table(inl_lsb, bits)
+
+
+def table(values: Sequence[float], bits: int) -> Tensor:
+    """(2^bits,) float64 from a table of 2 or more values, interpolated linearly; a full one comes back as it is.
+
+    Raises:
+        RangeError: too few or too many values, or one is not finite.
+    """
+    given, codes = torch.tensor(values, dtype=torch.float64), 1 << bits
+    if not (2 <= len(given) <= codes and bool(given.isfinite().all())):
+        raise RangeError(
+            f"a table of {bits} bits needs 2 to {codes} finite values, found {len(given)}: {list(values[:4])}..."
+        )
+    # in whole numbers, so that no code misses its value by rounding
+    place = torch.arange(codes) * (len(given) - 1)
+    left = (place // (codes - 1)).clamp_(max=len(given) - 2)
+    return torch.lerp(given[left], given[left + 1], (place - left * (codes - 1)).to(torch.float64) / (codes - 1))
 
 
 def quantise_(volts: Tensor, transitions: Tensor) -> Tensor:
@@ -187,19 +225,6 @@ def _bits(transitions: Tensor) -> int:
     if codes < 2 or codes & (codes - 1):
         raise ShapeError(f"expected 2^bits - 1 transitions, found {codes - 1}")
     return codes.bit_length() - 1
-
-
-def _table(values: Sequence[float], bits: int) -> Tensor:
-    """(2^bits,) float64, interpolated where fewer values are given; a full table comes back as it is."""
-    given, codes = torch.tensor(values, dtype=torch.float64), 1 << bits
-    if not (2 <= len(given) <= codes and bool(given.isfinite().all())):
-        raise RangeError(
-            f"a table of {bits} bits needs 2 to {codes} finite values, found {len(given)}: {values[:4]}..."
-        )
-    # in whole numbers, so that no code misses its value by rounding
-    place = torch.arange(codes) * (len(given) - 1)
-    left = (place // (codes - 1)).clamp_(max=len(given) - 2)
-    return torch.lerp(given[left], given[left + 1], (place - left * (codes - 1)).to(torch.float64) / (codes - 1))
 
 
 def _binary_levels(bits: int, mismatch: float, count: int, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,8 @@ from photonic.physics.optics import Optics, Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.sections import switch
 
+_COLD = "temperature has no first-order effect on a crossbar's cells, and would do nothing here"
+
 
 class CrossbarParameters(ChipParameters):
     """M x N pairs of cells, one cell on each arm of a balanced detector: w = (T_plus - T_minus) / (1 - T_min).
@@ -72,6 +74,12 @@ class CrossbarParameters(ChipParameters):
     )
     age_s: float = Field(default=1.0, gt=0, description="t, since the cells were programmed")
     drift_t0_s: float = Field(default=1.0, gt=0, description="t_0, when the transmissions were what they should be")
+    cell_write_j_per_db: float = Field(
+        default=1.7e-9,
+        ge=0,
+        description="J, of erasing a cell by one dB (Zhou et al., Nature Commun. 14, 2887 (2023)); writing is taken to "
+        "cost the same",
+    )
 
     @model_validator(mode="after")
     def _cells_exist(self) -> Self:
@@ -85,6 +93,13 @@ class CrossbarParameters(ChipParameters):
                 f"age_s must be at least drift_t0_s ({self.drift_t0_s:g}), where the power law begins; "
                 f"found {self.age_s}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cells_keep_their_temperature(self) -> Self:
+        for name in ("temperature_error_k", "warm_up_k", "temperature_drift_k", "thermal_memory_k"):
+            if getattr(self, name) != 0:
+                raise ValueError(f"{name} must be 0: {_COLD}; found {getattr(self, name)}")
         return self
 
     def draw_optics(self, generator: torch.Generator) -> Crossbar:
@@ -105,6 +120,20 @@ class CrossbarParameters(ChipParameters):
     def drift(self) -> float:
         """What is left of a transmission at the age of the cells."""
         return float((self.age_s / self.drift_t0_s) ** -self.drift_exponent)
+
+    @property
+    def write_j_per_drive(self) -> float | None:
+        """A pair's clear cell is erased to T_min and one is written anew; holding them takes nothing.
+
+        With weights drawn evenly from -1 to 1 each of the two steps is 10 lg(T / T_min) = 10 lg(1 + |w| (X - 1)) dB
+        deep on average, X = 1 / T_min, which is 10 / ln 10 (X ln X / (X - 1) - 1). Without a finite extinction no depth
+        is stated.
+        """
+        if self.cell_extinction_db is None:
+            return None
+        over = 1 / self.darkest
+        depth_db = 10 / math.log(10) * (over * math.log(over) / (over - 1) - 1)
+        return 2 * max(depth_db, 0.0) * self.cell_write_j_per_db
 
     @property
     def full_scale_current_a(self) -> float:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from photonic.physics import svdmesh
+from photonic.physics.heaters import check_pitch
 from photonic.physics.optics import Optics, Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.sections import switch
@@ -81,6 +82,13 @@ class MeshParameters(ChipParameters):
             raise ValueError("rin_per_line needs a laser for each channel; a coherent mesh has one")
         return self
 
+    @model_validator(mode="after")
+    def _drives_exist(self) -> Self:
+        if self.input_bits is not None and self.input_bits < 2:
+            raise ValueError(f"input_bits must be at least 2: fields have a sign; found {self.input_bits}")
+        check_pitch(self.thermal_crosstalk, self.heater_pitch_um)
+        return self
+
     def draw_optics(self, generator: torch.Generator) -> Mesh:
         """Draws the mesh of one device."""
         return Mesh(self, generator)
@@ -124,8 +132,8 @@ class MeshParameters(ChipParameters):
 
     @property
     def hold_w_per_drive(self) -> float:
-        """Phases are spread over 0 to 2 pi."""
-        return self.heater_pi_w
+        """At the mean phase of a random matrix (svdmesh.mean_phase), about 0.6 pi: interferometers stay near cross."""
+        return self.heater_pi_w * svdmesh.mean_phase(self.n_outputs, self.n_inputs) / math.pi
 
     @property
     def phase_drift_rad(self) -> float:

@@ -56,8 +56,11 @@ class ChipParameters(Link, Detection, Converters, Modulators, Defects, Time, Ene
         return 0.0
 
     @property
-    def write_j_per_drive(self) -> float:
-        """What changing one weight element costs, its converter not included."""
+    def write_j_per_drive(self) -> float | None:
+        """What changing one weight element costs, its converter and its holding power not included; None: not stated.
+
+        A heater takes nothing more: it is held, and held while it settles.
+        """
         return 0.0
 
     @property
@@ -155,17 +158,17 @@ class ChipParameters(Link, Detection, Converters, Modulators, Defects, Time, Ene
 
     @property
     def energy(self) -> EnergyModel:
-        """Laser P / eta, converters FoM 2^ENOB (Walden), heaters and amplifiers while it is on (docs/physics.md)."""
-        drives = math.prod(self.drive_shape)
-        weight_dac_j = self.dac_j_per_step * 2 ** (self.weight_bits or 0)
+        """Laser P / eta, converters FoM 2^ENOB (Walden), heaters and amplifiers while it is on (docs/profile.md)."""
+        weight_dac_j = converters.walden_j(self.dac_j_per_step, self.weight_bits)
+        element_j = self.write_j_per_drive
         return EnergyModel(
             laser_w=self.source_power_w / self.wall_plug_efficiency,
-            hold_w=drives * self.hold_w_per_drive,
+            hold_w=math.prod(self.drive_shape) * self.hold_w_per_drive,
             tia_w=self.n_outputs * self.tia_w,
-            dac_j=self.dac_j_per_step * 2 ** (self.input_enob or self.input_bits or 0),
+            dac_j=converters.walden_j(self.dac_j_per_step, self.input_enob or self.input_bits),
             modulator_j=self.modulator_j_per_symbol,
-            adc_j=self.adc_j_per_step * 2 ** (self.adc_enob or self.adc_bits or 0),
-            write_j=self.write_j_per_drive + weight_dac_j,
+            adc_j=converters.walden_j(self.adc_j_per_step, self.adc_enob or self.adc_bits),
+            write_j=None if element_j is None or weight_dac_j is None else element_j + weight_dac_j,
         )
 
     @property

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from photonic.physics.heaters import SHORTEST_DISTANCE_UM, HeaterGrid
+from photonic.physics.heaters import HeaterGrid, check_pitch
 from photonic.physics.optics import Optics, Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.ringleak import RingLeakage
@@ -87,11 +87,7 @@ class RingBankParameters(ChipParameters):
 
     @model_validator(mode="after")
     def _heaters_apart(self) -> Self:
-        if self.thermal_crosstalk > 0 and self.heater_pitch_um <= SHORTEST_DISTANCE_UM:
-            raise ValueError(
-                f"heater_pitch_um must be above {SHORTEST_DISTANCE_UM:g} with thermal_crosstalk: nearer heaters do not "
-                f"follow a exp(-b d); found {self.heater_pitch_um}"
-            )
+        check_pitch(self.thermal_crosstalk, self.heater_pitch_um)
         return self
 
     def draw_optics(self, generator: torch.Generator) -> RingBank:
@@ -110,9 +106,13 @@ class RingBankParameters(ChipParameters):
 
     @property
     def hold_w_per_drive(self) -> float:
-        """A phase of 2 pi is one FSR; the detuning of a weight drawn evenly is pi/2 half linewidths on average."""
-        mean_phase_over_pi = 2 * (math.pi / 2) * (self.ring_fwhm_nm / 2) / self.fsr_nm
-        return self.heater_pi_w * mean_phase_over_pi
+        """A phase of 2 pi is one FSR; at rest a ring stands on its channel, as spreads are what trimming has left.
+
+        The detuning of a weight drawn evenly from -1 to 1 is atan(d_max) half linewidths on average, d_max being the
+        heater's reach: the mean of min(sqrt((1 - w) / (1 + w)), d_max).
+        """
+        reach = math.inf if self.max_detuning_nm is None else self.max_detuning_nm / self.half_linewidth_nm
+        return self.heater_pi_w * 2 * math.atan(reach) * self.half_linewidth_nm / self.fsr_nm
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ A switch is a field's "off" value, and the field says which effect it belongs to
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from photonic.errors import RangeError
+from photonic.physics import converters
 from photonic.records import Record
 
 
@@ -90,6 +93,23 @@ class Detection(Record):
         json_schema_extra=switch("gain spread", 0.0),
     )
 
+    @model_validator(mode="after")
+    def _rin_is_possible(self) -> Self:
+        if self.rin_db_per_hz is None:
+            return self
+        most = -10 * math.log10(self.bandwidth_hz)
+        if self.rin_db_per_hz > most:
+            raise ValueError(
+                f"rin_db_per_hz must be at most {most:.1f} with bandwidth_hz {self.bandwidth_hz:g}, where the variance "
+                f"is 1, that of thermal light; found {self.rin_db_per_hz}"
+            )
+        if self.rin_per_line and self.cmrr_db is not None:
+            raise ValueError(
+                f"cmrr_db must be None with rin_per_line: it rejects what is common to all channels; "
+                f"found {self.cmrr_db}"
+            )
+        return self
+
 
 class Converters(Record):
     """DACs of inputs and weights, and the ADC: bits, effective bits, nonlinearity (IEEE Std 1241)."""
@@ -109,6 +129,9 @@ class Converters(Record):
     )
     input_inl_lsb: tuple[float, ...] | None = Field(
         default=None, description="table over the codes, the same for all", json_schema_extra=switch("input INL", None)
+    )
+    input_dnl_lsb: tuple[float, ...] | None = Field(
+        default=None, description="of every code, in place of the INL", json_schema_extra=switch("input INL", None)
     )
     input_mismatch: float = Field(
         default=0.0,
@@ -141,6 +164,9 @@ class Converters(Record):
     adc_inl_lsb: tuple[float, ...] | None = Field(
         default=None, description="table over the codes, the same for all", json_schema_extra=switch("ADC INL", None)
     )
+    adc_dnl_lsb: tuple[float, ...] | None = Field(
+        default=None, description="of every code, in place of the INL", json_schema_extra=switch("ADC INL", None)
+    )
     adc_mismatch: float = Field(
         default=0.0,
         ge=0,
@@ -158,18 +184,47 @@ class Converters(Record):
     @model_validator(mode="after")
     def _converters_exist(self) -> Self:
         for side, bits, extras in (
-            ("input", self.input_bits, ("input_enob", "input_inl_lsb", "input_mismatch")),
-            ("adc", self.adc_bits, ("adc_enob", "adc_inl_lsb", "adc_mismatch")),
+            ("input", self.input_bits, ("input_enob", "input_inl_lsb", "input_dnl_lsb", "input_mismatch")),
+            ("adc", self.adc_bits, ("adc_enob", "adc_inl_lsb", "adc_dnl_lsb", "adc_mismatch")),
         ):
             given = [name for name in extras if getattr(self, name) not in (None, 0.0)]
             if bits is None and given:
                 raise ValueError(f"{', '.join(given)} belong to a converter, but {side}_bits is None")
-            enob, inl = getattr(self, extras[0]), getattr(self, extras[1])
-            if bits is not None and enob is not None and enob > bits:
+            if bits is None:
+                continue
+            if extras[1] in given and extras[2] in given:
+                raise ValueError(f"at most one of {extras[1]} and {extras[2]} is given: they state the same table")
+            enob, dnl = getattr(self, extras[0]), getattr(self, extras[2])
+            if enob is not None and enob > bits:
                 raise ValueError(f"{extras[0]} must be at most {side}_bits = {bits}, found {enob}")
-            if bits is not None and inl is not None and not 2 <= len(inl) <= 2**bits:
-                raise ValueError(f"{extras[1]} needs 2 to {2**bits} values for {bits} bits, found {len(inl)}")
+            if dnl is not None and len(dnl) != 2**bits:
+                raise ValueError(f"{extras[2]} needs {2**bits} values for {bits} bits, found {len(dnl)}")
         return self
+
+    @model_validator(mode="after")
+    def _tables_are_converters(self) -> Self:
+        for name, bits, table in (
+            ("adc", self.adc_bits, converters.transitions_from_inl),
+            ("input", self.input_bits, converters.table),
+        ):
+            try:
+                inl = getattr(self, f"{name}_inl")
+                if bits is not None and inl is not None:
+                    table(inl, bits)
+            except RangeError as error:
+                given = "inl" if getattr(self, f"{name}_dnl_lsb") is None else "dnl"
+                raise ValueError(f"{name}_{given}_lsb: {error}") from error
+        return self
+
+    @property
+    def adc_inl(self) -> tuple[float, ...] | None:
+        """Table of the ADCs' INL, whichever of INL and DNL is given."""
+        return self.adc_inl_lsb if self.adc_dnl_lsb is None else converters.inl_from_dnl(self.adc_dnl_lsb)
+
+    @property
+    def input_inl(self) -> tuple[float, ...] | None:
+        """The same for the DACs of the inputs."""
+        return self.input_inl_lsb if self.input_dnl_lsb is None else converters.dac_inl_from_dnl(self.input_dnl_lsb)
 
 
 class Modulators(Record):
@@ -254,14 +309,14 @@ class Time(Record):
         default=0.0,
         ge=0,
         lt=0.3,
-        description="relative standard deviation of the power, AR(1) with drift_s",
+        description="relative standard deviation of the power (log-normal), AR(1) with drift_s",
         json_schema_extra=switch("laser drift", 0.0),
     )
     gain_drift: float = Field(
         default=0.0,
         ge=0,
         lt=0.3,
-        description="relative standard deviation of each output's gain, AR(1) with drift_s",
+        description="relative standard deviation of each output's gain (log-normal), AR(1) with drift_s",
         json_schema_extra=switch("gain drift", 0.0),
     )
     bias_drift_rad: float = Field(
@@ -285,17 +340,37 @@ class Time(Record):
         default=0.0,
         ge=0,
         lt=0.5,
-        description="T_j becomes T_j (1 + k (T_{j-1} + T_{j+1}) / 2)",
+        description="T_j becomes T_j (1 + k (T_{j-1} + T_{j+1}) / 2), and a field E_j the same times E_j",
         json_schema_extra=switch("input crosstalk", 0.0),
     )
 
 
 class Energy(Record):
-    """What the parts consume (defaults: reference/sim.md e.1 and e.7, with the papers that they name)."""
+    """What the parts consume; primary quantities, the formulas are in docs/profile.md."""
 
-    wall_plug_efficiency: float = Field(default=0.2, gt=0, le=1, description="optical over electrical power, laser")
-    modulator_j_per_symbol: float = Field(default=200e-15, ge=0, description="of one modulator")
-    heater_pi_w: float = Field(default=10e-3, ge=0, description="of one heater for a phase of pi")
-    adc_j_per_step: float = Field(default=25e-15, ge=0, description="Walden's figure of merit, times 2^ENOB")
-    dac_j_per_step: float = Field(default=14e-15, ge=0, description="the same for a DAC: 50 mW, 8 bit, 14 GS/s")
-    tia_w: float = Field(default=3e-3, ge=0, description="of one output's amplifier")
+    wall_plug_efficiency: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="light over electrical power of the laser (Lightening-Transformer, SimPhony)",
+    )
+    modulator_j_per_symbol: float = Field(
+        default=200e-15, ge=0, description="J, of one modulator; 200 fJ/bit at 20 Gb/s in silicon (Baehr-Jones 2012)"
+    )
+    heater_pi_w: float = Field(
+        default=10e-3,
+        ge=0,
+        description="W, of one heater for a phase of pi; 0.5 to 58 mW are reported (Micromachines 13, 1509)",
+    )
+    adc_j_per_step: float = Field(
+        default=25e-15,
+        ge=0,
+        description="J, Walden's figure of merit, times 2^ENOB is one conversion (IEEE 9731625: 14.8 mW at 10 GS/s, "
+        "which are 5.9 effective bits of its 8)",
+    )
+    dac_j_per_step: float = Field(
+        default=14e-15,
+        ge=0,
+        description="J, the same for a DAC, inputs' and weights' (IEEE 9162776: 50 mW, 14 GS/s, nominal 8 bits)",
+    )
+    tia_w: float = Field(default=3e-3, ge=0, description="W, of one output's amplifier (IEEE 8510668)")

@@ -11,6 +11,8 @@ An attenuator is an MZI used as a one-port and driven in push-pull: its field fa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,29 @@ _ROWS = 512  # of the crosstalk matrix at once: 34 MB for 8256 heaters
 def drive_count(m: int, n: int) -> int:
     """P, the number of phases that program one M x N matrix."""
     return n * n + min(m, n) + m * m
+
+
+def mean_phase(m: int, n: int) -> float:
+    """Mean over the heaters of their phases in radians, for M x N matrices of independent normal weights.
+
+    The singular vectors are then Haar-random orthogonal matrices, whose elements an MZI nulls with
+    sin^2(theta / 2) ~ Beta(1/2, a/2), N - a of them with a = 1 ... N - 1 (as Russell et al., New J. Phys. 19, 033007
+    (2017) derive it for unitary ones); phi and output phases are pi on average. Attenuators, of which there are few, as
+    in a large square matrix: singular values on a quarter circle, whose 2 asin(s) is pi/2 - 2/pi on average.
+    """
+    attenuators = min(m, n) * (math.pi / 2 - 2 / math.pi)
+    return (attenuators + _phase_sum(m) + _phase_sum(n)) / drive_count(m, n)
+
+
+def _phase_sum(size: int) -> float:
+    """Mean of all phases of one mesh, summed."""
+    # means of an angle x in [0, pi/2] with density cos^k x, k = a - 1, and that density's integrals, by recurrence
+    means, integrals = [math.pi / 4, math.pi / 2 - 1], [math.pi / 2, 1.0]
+    for k in range(2, size):
+        integrals.append((k - 1) / k * integrals[k - 2])
+        means.append(means[k - 2] - 1 / (k * k * integrals[k]))
+    theta = sum((size - a) * 2 * means[a - 1] for a in range(1, size))
+    return theta + (clements.mzi_count(size) + size) * math.pi
 
 
 def program(weights: Tensor) -> tuple[Tensor, Tensor]:

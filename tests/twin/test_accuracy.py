@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import photonic
 
-FOLDS, REPEATS = 5, 40
+FOLDS = 5
 MARGIN = 0.005
-T_90 = 1.685  # Student's t for a two-sided 90 % interval at 39 degrees of freedom
+T_90 = 1.685  # Student's t for a two-sided 90 % interval at 39 degrees of freedom; less for more
 
 
 def _perceptron() -> nn.Module:
@@ -57,28 +57,32 @@ def _trained(make: Callable[[], nn.Module], x: Tensor, y: Tensor, seed: int) -> 
     return model.eval()
 
 
-def _correct(model: nn.Module, spec: str, x: Tensor, y: Tensor, seed: int) -> Tensor:
+def _correct(model: nn.Module, spec: str, x: Tensor, y: Tensor, seed: int, repeats: int) -> Tensor:
     """Right answers in each of the repeats."""
     here = photonic.convert_(copy.deepcopy(model), photonic.open_backend(spec, seed=seed))
     with torch.inference_mode():
-        return torch.stack([(here(x).argmax(1) == y).sum() for _ in range(REPEATS)]).double()
+        return torch.stack([(here(x).argmax(1) == y).sum() for _ in range(repeats)]).double()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [_perceptron, _convolutional, _strided_and_grouped])
-@pytest.mark.parametrize("chip", ["typical?device=1", "pessimistic?device=2&adc_bits=7", "crossbar-typical?device=3"])
-def test_accuracy_is_the_same(make: Callable[[], nn.Module], chip: str) -> None:
-    """The 90 % interval of the mean gap over 40 repeats lies within half a point; all 1,797 images, by 5 folds."""
+@pytest.mark.parametrize(
+    ("chip", "repeats"),
+    # the lower the accuracy, the more of it is noise
+    [("typical?device=1", 40), ("pessimistic?device=2&adc_bits=7", 120), ("crossbar-typical?device=3", 40)],
+)
+def test_accuracy_is_the_same(make: Callable[[], nn.Module], chip: str, repeats: int) -> None:
+    """The 90 % interval of the mean gap over the repeats lies within half a point; all 1,797 images, by 5 folds."""
     x, y, order = _digits()
-    right = {scheme: torch.zeros(REPEATS, dtype=torch.float64) for scheme in ("sim", "twin")}
+    right = {scheme: torch.zeros(repeats, dtype=torch.float64) for scheme in ("sim", "twin")}
     for fold, test in enumerate(order.chunk(FOLDS)):
         train = order[~torch.isin(order, test)]
         model = _trained(make, x[train], y[train], seed=fold)
         for scheme in right:
-            right[scheme] += _correct(model, f"{scheme}:{chip}", x[test], y[test], seed=1000 + fold)
+            right[scheme] += _correct(model, f"{scheme}:{chip}", x[test], y[test], 1000 + fold, repeats)
     exact, twin = (right[scheme] / len(x) for scheme in ("sim", "twin"))
     gap = exact - twin
-    half = T_90 * float(gap.std()) / math.sqrt(REPEATS)
+    half = T_90 * float(gap.std()) / math.sqrt(repeats)
     print(
         f"{make.__name__} on {chip}: exact {exact.mean():.4f}, twin {twin.mean():.4f}, {gap.mean():+.5f} +- {half:.5f}"
     )
