@@ -228,12 +228,13 @@ def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
     """Counts (R, G x C, B, m) to products (G, B, M): weighs tiles, adds columns digitally, takes the dark off."""
     cut, factor = encoded.cut, encoded.factor
     rows, _, b, m = counts.shape
-    grid = counts.reshape(rows, cut.groups, cut.columns, b, m)
-    weights = factor.reshape(rows, cut.groups, cut.columns, 1, m)
-    y = (
-        grid[:, :, 0].to(factor.dtype) * weights[:, :, 0]
-    )  # not in place: without an ADC these are the chip's own counts
-    for c in range(1, cut.columns):
-        y.addcmul_(grid[:, :, c].to(factor.dtype), weights[:, :, c])
+    grid = counts.unflatten(1, (cut.groups, cut.columns))
+    weights = factor.unflatten(1, (cut.groups, cut.columns))
+    y = grid[:, :, 0] * weights[:, :, 0]
+    if cut.columns > 1:
+        column = torch.empty_like(y)  # one, so that it stays in cache
+        for c in range(1, cut.columns):
+            y.addcmul_(column.copy_(grid[:, :, c]), weights[:, :, c])
     y = y.permute(1, 2, 0, 3).reshape(cut.groups, b, rows * m)
-    return (y - encoded.offset)[..., : cut.outputs]
+    products: Tensor = y - encoded.offset
+    return products[..., : cut.outputs]

@@ -61,8 +61,9 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
 
 def checksum(numbers: Tensor) -> int:
     """Equal for equal numbers; nearly always another for others."""
-    words = {2: torch.int16, 4: torch.int32, 8: torch.int64}[numbers.element_size()]
-    return int(numbers.contiguous().view(words).sum())
+    words = _long_words(numbers)
+    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[words.element_size()]
+    return int(words.contiguous().view(kind).sum())
 
 
 def _long_words(numbers: Tensor) -> Tensor:

@@ -31,11 +31,11 @@ class TileCache:
 
     def get(self, codes: Tensor, n: int, compute: Callable[[], Tiles]) -> Tiles:
         """The tiles of codes (R, C, P) with n inputs in use, computed where they are not known."""
-        key = n, checksum(codes)
-        if key in self._kept and same_numbers(self._kept[key][0], codes):
-            self._kept.move_to_end(key)
-            return self._kept[key][1]
-        tiles = compute()
+        for key, (known, tiles) in self._kept.items():
+            if key[0] == n and same_numbers(known, codes):
+                self._kept.move_to_end(key)
+                return tiles
+        tiles, key = compute(), (n, checksum(codes))
         if key in self._seen or self._at_once:
             self._keep(key, codes, tiles)
         self._seen[key] = None

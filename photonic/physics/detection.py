@@ -24,6 +24,10 @@ class Gain:
     counts_per_d: Tensor
     offset: Tensor
 
+    def columns(self, which: slice) -> Gain:
+        """Of some of the columns."""
+        return self if len(self.counts_per_d) == 1 else Gain(self.counts_per_d[which], self.offset)
+
 
 def add_noise_(
     d: Tensor, s: Tensor, gain: Gain, noise: NoiseModel, adc_noise_lsb: float, draws: NormalDraws, scratch: Tensor

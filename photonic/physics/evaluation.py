@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,13 @@ from photonic.physics.draws import NormalDraws
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
 
-# shots and columns are evaluated in blocks that stay in a core's cache
-BLOCK_ELEMENTS = 2**18
+# several columns are multiplied at once, which keeps all cores busy; of the results, parts that fit the cores' own
+# caches take the many small steps from D to counts
+PRODUCT_ELEMENTS = 2**20
+CACHED_ELEMENTS = 2**18
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tiles:
     """What C columns of R programmed tiles do to the light of K channels.
 
@@ -32,11 +35,19 @@ class Tiles:
     signed: Tensor
     power: Tensor
     constant: bool
+    _scaled: tuple[Gain, Tensor] | None = field(default=None, init=False, repr=False)
+
+    def in_counts(self, gain: Gain) -> Tensor:
+        """W_D times the gain, (C, R m, K): the large results are touched once less; kept for the same gain."""
+        if self._scaled is None or self._scaled[0] is not gain:
+            scaled = self.signed * gain.counts_per_d.squeeze(1).unsqueeze(-1)
+            self._scaled = gain, scaled.flatten(1, 2)
+        return self._scaled[1]
 
     @property
     def nbytes(self) -> int:
-        """Memory of both matrices."""
-        return self.signed.nbytes + self.power.nbytes
+        """Memory of the matrices."""
+        return 2 * self.signed.nbytes + self.power.nbytes
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Evaluation:
         # the light carries each line's own RIN already
         self._noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
         self._adc_noise_lsb = parameters.adc_noise_lsb
+        self._gains: dict[tuple[int, float, torch.dtype], Gain] = {}
         self._whole = device.transmitter.shots_differ or parameters.input_crosstalk > 0
 
     def tiles(self, codes: Tensor, n: int, bias_rad: Tensor | None, around: Surroundings, dtype: torch.dtype) -> Tiles:
@@ -85,7 +97,7 @@ class Evaluation:
         """
         rows, columns = codes.shape[:2]
         flat = codes.transpose(0, 1).flatten(0, 1)  # a column's tiles side by side
-        step = max(1, BLOCK_ELEMENTS // codes.shape[-1])
+        step = max(1, CACHED_ELEMENTS // codes.shape[-1])
         parts = []
         for start in range(0, len(flat), step):
             some = slice(start, start + step)
@@ -137,6 +149,14 @@ class Evaluation:
 
     def gain(self, m: int, analog_gain: Tensor | float, drift: Tensor | None, dtype: torch.dtype) -> Gain:
         """From D to counts at the first m outputs; the analog gain of all tiles, or of each (R, C)."""
+        if drift is None and not isinstance(analog_gain, Tensor):
+            key = m, analog_gain, dtype
+            if key not in self._gains:
+                self._gains[key] = self._gain(m, analog_gain, None, dtype)
+            return self._gains[key]
+        return self._gain(m, analog_gain, drift, dtype)
+
+    def _gain(self, m: int, analog_gain: Tensor | float, drift: Tensor | None, dtype: torch.dtype) -> Gain:
         receiver = self.device.receiver
         gain = receiver.gain[:m] * self._counts_per_d
         if drift is not None:
@@ -159,25 +179,50 @@ class Evaluation:
         """
         if not out.numel():
             return
-        # in counts from here on: the gain joins the matrix, so that the large array is touched once less
-        matrix = tiles.signed * gain.counts_per_d.squeeze(1).unsqueeze(-1)
+        matrix = tiles.in_counts(gain)
         rows, columns, shots, m = out.shape
-        step = min(shots, max(1, BLOCK_ELEMENTS // (rows * m)))
+        step = min(shots, max(1, PRODUCT_ELEMENTS // (rows * m)))
         if self.device.transmitter.memory > 0:
             step = shots  # each shot remembers the one before
-        wide = max(1, BLOCK_ELEMENTS // (step * rows * m))
-        light_wide = max(wide, BLOCK_ELEMENTS // (step * inputs.shape[-1]))
-        buffers = matrix.new_empty(2, wide * step * rows * m)
+        wide = min(columns, max(1, PRODUCT_ELEMENTS // (step * rows * m)))
+        light_wide = max(wide, PRODUCT_ELEMENTS // (step * inputs.shape[-1]))
+        results = matrix.new_empty(wide * step * rows * m)
+        scratch = matrix.new_empty(min(len(results), max(CACHED_ELEMENTS, rows * m)))
         for first in range(0, columns, light_wide):
-            group = slice(first, first + light_wide)
             for start in range(0, shots, step):
                 block = slice(start, start + step)
-                light = self._light(inputs[group, block].to(matrix.dtype), rows, tiles, source)
+                codes = inputs[first : first + light_wide, block].to(matrix.dtype)
+                light = self._light(codes, rows, tiles, source)
                 for begin in range(0, len(light), wide):
-                    part, here = light[begin : begin + wide], slice(first + begin, first + begin + wide)
-                    each = Gain(_columns(gain.counts_per_d, here), gain.offset)
-                    d = self._block(part, matrix[here], _columns(tiles.power, here), each, source.power, buffers)
-                    out[:, here, block].permute(1, 2, 0, 3).copy_(d)
+                    here = slice(first + begin, min(first + begin + wide, columns))
+                    part = light[begin : begin + wide]
+                    d = _beginning(results, (len(part), part.shape[-2], rows, m))
+                    self._multiply(part, matrix[here], d)
+                    s = self._power(part, _columns(tiles.power, here), d, gain.columns(here), source.power)
+                    self._read(d, s, gain.columns(here), scratch, out[:, here, block].permute(1, 2, 0, 3))
+
+    def _multiply(self, light: Tensor, matrix: Tensor, d: Tensor) -> None:
+        """Writes D in counts (C, B, R, m)."""
+        if light.ndim == 4:
+            d.copy_((light @ matrix.unflatten(1, d.shape[2:]).mT).transpose(1, 2))
+        else:
+            torch.bmm(light, matrix.mT, out=d.flatten(2))
+
+    def _read(self, d: Tensor, s: Tensor, gain: Gain, scratch: Tensor, out: Tensor) -> None:
+        """Detects and converts (C, B, R, m), part by part; overwrites ``d``."""
+        shots = max(1, len(scratch) // d[0, 0].numel())
+        columns = max(1, shots // d.shape[1])
+        for first in range(0, len(d), columns):
+            here = slice(first, first + columns)
+            each = gain.columns(here)
+            for start in range(0, d.shape[1], shots):
+                part = d[here, start : start + shots]
+                power = s[here, start : start + shots] if s.ndim > 1 else s
+                draws = _beginning(scratch, tuple(part.shape))
+                detection.add_noise_(part, power, each, self._noise, self._adc_noise_lsb, self._draws, draws)
+                if self.parameters.adc_bits is not None:
+                    detection.convert_(part, self._count_range, self.device.receiver.transitions)
+                out[here, start : start + shots].copy_(part)
 
     def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:
         """Light (C, B, K) of shots, or (C, R, B, K) where each tile's shots have their own."""
@@ -190,24 +235,6 @@ class Evaluation:
         if tiles.constant:
             light = F.pad(light, (0, 1), value=1.0)
         return light if source.power == 1.0 else light.mul_(source.power)
-
-    def _block(
-        self, light: Tensor, matrix: Tensor, power: Tensor, gain: Gain, source: float, buffers: Tensor
-    ) -> Tensor:
-        """Counts (C, B, R, m), in one of the two ``buffers``."""
-        rows, m = matrix.shape[1:3]
-        shape = (len(light), light.shape[-2], rows, m)
-        size = shape[0] * shape[1] * rows * m
-        d, scratch = buffers[0, :size].view(shape), buffers[1, :size].view(shape)
-        if light.ndim == 4:
-            d.copy_((light @ matrix.mT).transpose(1, 2))
-        else:
-            torch.bmm(light, matrix.flatten(1, 2).mT, out=d.flatten(2))
-        s = self._power(light, power, d, gain, source)
-        detection.add_noise_(d, s, gain, self._noise, self._adc_noise_lsb, self._draws, scratch)
-        if self.parameters.adc_bits is not None:
-            detection.convert_(d, self._count_range, self.device.receiver.transitions)
-        return d
 
     def _power(self, light: Tensor, power: Tensor, d: Tensor, gain: Gain, source: float) -> Tensor:
         """S, broadcastable to (C, B, R, m)."""
@@ -225,6 +252,11 @@ class Evaluation:
         if optics.s_per_d2 > 0 and source > 0:
             s = s + (d / gain.counts_per_d).square_().mul_(optics.s_per_d2 / source)
         return s
+
+
+def _beginning(buffer: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The beginning of a buffer, in this shape."""
+    return buffer[: math.prod(shape)].view(shape)
 
 
 def _columns(values: Tensor, which: slice) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from photonic.records import InputTransfer
@@ -33,8 +32,11 @@ def codes(transfer: InputTransfer, values: Tensor) -> Tensor:
 
     Values a rounding error outside are the caller's; arcsine needs them inside.
     """
+    span = transfer.code_one - transfer.code_zero
     if transfer.shape == "mzm":
-        values = torch.asin(values.clamp(0.0, 1.0).sqrt_()).mul_(2 / math.pi)
+        found = values.clamp(0.0, 1.0).sqrt_().asin_().mul_(span * (2 / math.pi))
     elif transfer.shape == "field":
-        values = torch.asin(values.clamp(-1.0, 1.0)).mul_(2 / math.pi)
-    return values * (transfer.code_one - transfer.code_zero) + transfer.code_zero
+        found = values.clamp(-1.0, 1.0).asin_().mul_(span * (2 / math.pi))
+    else:
+        found = values * span
+    return found.add_(transfer.code_zero) if transfer.code_zero else found

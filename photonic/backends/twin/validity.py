@@ -61,7 +61,7 @@ def needs_tiles(parameters: ChipParameters, gain: float) -> bool:
         return True  # S holds each tile's D^2
     if p.adc_bits is None:
         return False
-    if p.adc_inl_lsb is not None or p.adc_mismatch > 0:
+    if p.adc_inl is not None or p.adc_mismatch > 0:
         return True
     return math.sqrt(p.noise.thermal * (gain / p.lsb) ** 2 + p.adc_noise_lsb**2) < FINE_COUNTS
 
