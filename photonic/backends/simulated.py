@@ -120,9 +120,6 @@ class SimulatedChip(Chip):
         spec = self.spec
         self._timeline.advance(usage.tiles_programmed * spec.settle_time_s + usage.shots * spec.shot_time_s)
 
-    def _close(self) -> None:
-        self._streams.draws.close()
-
 
 def _telemetry(moment: Moment) -> dict[str, Tensor]:
     """What the chip's own monitors would show at the start of the call."""

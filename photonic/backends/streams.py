@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
 from photonic.physics import seeds
-from photonic.physics.draws import STREAMS, NormalDraws
+from photonic.physics.draws import NormalDraws
 
 
 class CallStreams:
@@ -22,7 +22,7 @@ class CallStreams:
 
     def __init__(self, *key: int | str) -> None:
         self._key = key
-        self._bases: dict[tuple[int | str, ...], tuple[int, ...]] = {}
+        self._base: tuple[tuple[int | str, ...], int] | None = None  # of the key, with rank and worker
         self.draws = NormalDraws()
         self.calls = 0
 
@@ -31,8 +31,8 @@ class CallStreams:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
         worker = get_worker_info()
         key = (*self._key, rank) if worker is None else (*self._key, rank, worker.id)
-        if key not in self._bases:
-            self._bases = {key: tuple(seeds.derive(*key, "stream", stream) for stream in range(STREAMS))}
+        if self._base is None or self._base[0] != key:
+            self._base = key, seeds.derive(*key)
         # torch's CPU generator takes 32 bits: consecutive calls of a stream get consecutive seeds, never the same one
-        self.draws.seed([(base + self.calls) % 2**32 for base in self._bases[key]])
+        self.draws.seed((self._base[1] + self.calls) % 2**32)
         self.calls += 1

@@ -159,26 +159,6 @@ def test_nothing_is_drawn_that_is_zero(drawn: list[int]) -> None:
     assert drawn == []
 
 
-def test_large_draws_are_the_same_on_any_number_of_threads() -> None:
-    """Streams belong to parts of a tensor, not to threads."""
-    found, threads = [], torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            draws = NormalDraws()
-            draws.seed([1, 2, 3, 4])
-            found.append(draws.fill_(torch.empty(300_001)))
-            draws.close()
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
-    # independent streams: no part repeats another, and all of it is standard normal
-    parts = found[0].chunk(4)
-    assert max(abs(float(torch.corrcoef(torch.stack([a, parts[0]]))[0, 1])) for a in parts[1:3]) < 0.02
-    assert float(found[0].var()) == pytest.approx(1.0, abs=0.015)
-
-
 # ---------------------------------------------------------------- seeds and state
 
 

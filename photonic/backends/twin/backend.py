@@ -343,9 +343,6 @@ class TwinBackend(Backend):
         view._kept = self._empty()  # noqa: SLF001 - a copy of this object
         return view
 
-    def _close(self) -> None:
-        self._streams.draws.close()
-
 
 def open_twin(
     preset: str = "typical",
