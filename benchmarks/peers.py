@@ -3,8 +3,8 @@
     python -m venv peers && peers/bin/pip install 'torch==2.13.0' aihwkit-lightning analogvnn dataclasses
     peers/bin/python benchmarks/peers.py
 
-It needs nothing of photonic, because aihwkit-lightning pins its own torch; ``speed.py --peers peers/bin/python`` runs
-it beside the table. Configuration: 8-bit inputs, 8-bit outputs, output noise 0.04 and weight noise 0.0175 in the
+It needs nothing of photonic, because aihwkit-lightning pins its own torch. Configuration:
+8-bit inputs, 8-bit outputs, output noise 0.04 and weight noise 0.0175 in the
 library's own units: the work is comparable, the accuracy is not. What is not installed is named.
 """
 

@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py              # the tables of the README
     python benchmarks/speed.py --quick      # fewer rounds
-    python benchmarks/speed.py --peers      # and other simulators, where installed, each in a process of its own
+    python benchmarks/peers.py              # other simulators, where installed, each in a process of its own
 
-Peers: ``pip install aihwkit-lightning`` (which pins its own torch), ``pip install aihwkit``, ``pip install analogvnn``;
-see benchmarks/peers.py. Medians over interleaved rounds, on 2 threads. Two chips: the ring bank of the preset
+Peers: ``pip install 'torch==2.13.0' aihwkit-lightning analogvnn dataclasses``, in an environment of their own (see
+benchmarks/peers.py). Medians over interleaved rounds, on 2 threads. Two chips: the ring bank of the preset
 ``typical``, where S does not depend on the weights, and ``crossbar-typical``, where S costs a second product.
 Non-negative inputs take one shot, signed ones two. A floor is made of bare operations on buffers that stay in cache:
 the products, one normal draw for every tile output (exact chip) or every output (twin), and nothing else.
@@ -22,12 +22,13 @@ import time
 from collections.abc import Mapping
 
 import torch
+from peak import peak_bytes
 from works import Run, Work, convolution, linear, network, small_linear
 
 # every one with 8-bit inputs, 8-bit weights, an 8-bit ADC, shot, thermal and intensity noise, 64 x 64 tiles
 CHIPS = {
     "ring bank": ("typical", False),
-    "ring bank, no leakage": ("typical?channel_leakage=false", False),
+    "ring bank without leakage": ("typical?channel_leakage=false", False),
     "crossbar": ("crossbar-typical", True),
 }
 # ratios to plain PyTorch: of the exact chip, of the twin
@@ -111,7 +112,7 @@ def tile_counts(rounds: int) -> None:
         tiles = (1024 // size) ** 2
         growth = [f"{found[kind] / first[kind]:.2f}" for kind in ("sim", "twin")]
         rows.append((str(tiles), growth[0], f"{floor / first['floor']:.2f}", growth[1]))
-    print("Linear 1024 -> 1024, batch 256, forward: time over that with 1 tile (ring bank, no leakage)\n")
+    print("Linear 1024 -> 1024, batch 256, forward: time over that with 1 tile (ring bank without leakage)\n")
     table(("tiles", "exact", "its floor", "twin"), rows)
 
 
@@ -131,7 +132,8 @@ def tile_floor(size: int) -> Run:
 
 def memory() -> None:
     """Peak memory of the 1024 layer's training step, each in a process of its own."""
-    rows, plain = [], 0.0
+    rows: list[tuple[str, ...]] = []
+    plain = 0.0
     for spec in ("plain", *(f"{kind}:{CHIPS[chip][0]}" for chip in CHIPS for kind in ("sim", "twin"))):
         command = [sys.executable, __file__, "--peak-of", spec]
         found = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -143,19 +145,15 @@ def memory() -> None:
 
 
 def print_peak(spec: str) -> None:
-    """Prints the most bytes of tensors that were alive during a step."""
-    from peak import peak_bytes
-
+    """Prints the most bytes of tensors that were alive."""
     work = linear(signed=False)[0]
-    run = work.plain() if spec == "plain" else work.on(spec)
-    print(peak_bytes(run))
+    print(peak_bytes(work.plain if spec == "plain" else lambda: work.on(spec)))
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--peers", action="store_true", help="other simulators too, where installed")
     parser.add_argument("--chip", action="append", choices=sorted(CHIPS), help="default: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peak-of", metavar="SPEC", help=argparse.SUPPRESS)
@@ -174,10 +172,6 @@ def main() -> None:
             table(HEAD, [compare(work, chip, shots, rounds) for work in works])
     tile_counts(rounds)
     memory()
-    if asked.peers:
-        from peers import print_peers
-
-        print_peers(rounds)
 
 
 if __name__ == "__main__":

@@ -232,7 +232,11 @@ def convolution_floor(layer: nn.Conv2d, x: Tensor, inputs_too: bool) -> Callable
         extra = convolution_extra(kind, layer, x, second and kind == "twin", shots)
         positions, inputs = x.shape[0] * x.shape[2] * x.shape[3], weight[0].numel()
         rows = CACHED // layer.out_channels
-        patch, part, out = torch.rand(rows, TILE), torch.rand(TILE, layer.out_channels), torch.empty(rows, layer.out_channels)
+        patch, part, out = (
+            torch.rand(rows, TILE),
+            torch.rand(TILE, layer.out_channels),
+            torch.empty(rows, layer.out_channels),
+        )
 
         def run() -> None:
             if kind == "twin":

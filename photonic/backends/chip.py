@@ -6,11 +6,12 @@ pads partial tiles for chips that want whole ones, checks what comes back, and c
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -74,7 +75,7 @@ class ResidentTiles:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._held: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+        self._held: OrderedDict[tuple[int, str], None] = OrderedDict()
 
     def program(self, tiles: Tensor, width: int) -> int:
         """Visits tiles (T, P) of ``width`` inputs in order and returns how many of them had to be programmed."""
@@ -88,7 +89,7 @@ class ResidentTiles:
         return sum(self._visit(tile, width) for tile in tiles)
 
     def _visit(self, tile: Tensor, width: int) -> int:
-        key = width, tile.contiguous().numpy().tobytes()
+        key = width, hashlib.blake2b(tile.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
         if key in self._held:
             self._held.move_to_end(key)
             return 0
@@ -96,6 +97,14 @@ class ResidentTiles:
         if len(self._held) > self._capacity:
             self._held.popitem(last=False)
         return 1
+
+    def state(self) -> list[tuple[int, str]]:
+        """Inputs in use and digest of each tile, least recently used first."""
+        return list(self._held)
+
+    def restore(self, state: Iterable[Sequence[Any]]) -> None:
+        """Takes back what ``state()`` gave."""
+        self._held = OrderedDict(((int(width), str(digest)), None) for width, digest in state)
 
     def forget(self) -> None:
         """After a failed call nothing is known of what the chip holds."""

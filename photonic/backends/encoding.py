@@ -8,7 +8,7 @@ map of whole matrices before and after the product, so that tiling and converter
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -45,6 +45,7 @@ class Geometry:
         return cls(groups, outputs, inputs, -(-outputs // m), -(-inputs // n), m, n)
 
 
+_CACHED_ELEMENTS = 2**18  # of a weight, at once
 NOT_FINITE = "holds NaN or infinite values; a chip can only take finite numbers"
 
 
@@ -156,8 +157,7 @@ def encode_weight(
         gain: the analog gain before the ADC, of all tiles or of each (R, G x C).
     """
     cut = Geometry.of(spec, *weight.shape)
-    tiles = tile_weight(weight, cut)
-    codes, scale, sums = _program(tiles, spec) if spec.layout == "program" else _scale(tiles, spec, response, per_row)
+    codes, scale, sums = _codes(weight, cut, spec, response, per_row)
     if isinstance(gain, Tensor) and tuple(gain.shape) != (cut.rows, cut.groups * cut.columns):
         raise ShapeError(
             f"the layer's analog gains are for {tuple(gain.shape)} tiles and its weight now takes "
@@ -171,11 +171,38 @@ def encode_weight(
     dark = zero * factor + sums * (level_min / (1 - level_min))
     return EncodedWeight(
         cut=cut,
-        codes=codes.to(spec.code_dtype).flatten(2),
+        codes=codes,
         factor=factor.unsqueeze(-2),
         offset=_sum_columns(dark, cut),
         sums=_sum_columns(sums, cut),
     )
+
+
+def _codes(
+    weight: Tensor, cut: Geometry, spec: ChipSpec, response: Response, per_row: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Drive codes (R, G x C, P), what D = 1 is worth in each output, and the sums of the programmed weights.
+
+    In blocks of row tiles that stay in cache.
+    """
+    each = max(1, _CACHED_ELEMENTS // (weight.shape[0] * weight.shape[2]))  # rows of all groups
+    rows = max(cut.m, each // cut.m * cut.m)
+    codes: Tensor | None = None
+    scales, sums = [], []
+    for start in range(0, cut.rows * cut.m, rows):
+        part = weight[:, start : start + rows]
+        here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
+        tiles = tile_weight(part, here)
+        found = _program(tiles, spec) if spec.layout == "program" else _scale(tiles, spec, response, per_row)
+        if codes is None:
+            shape = cut.rows, *found[0].shape[1:2], found[0][0, 0].numel()
+            codes = torch.empty(shape, dtype=spec.code_dtype, device=weight.device)
+        first = start // cut.m
+        codes[first : first + here.rows] = found[0].flatten(2)
+        scales.append(found[1])
+        sums.append(found[2])
+    assert codes is not None  # noqa: S101 - a weight has rows
+    return codes, torch.cat(scales), torch.cat(sums)
 
 
 def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from photonic.backends.datasheet import data_sheet, preset_parameters
 from photonic.backends.streams import CallStreams
 from photonic.backends.tilecache import TileCache
 from photonic.errors import ChipError, RecordError, SpecError
+from photonic.physics.detection import Gain
 from photonic.physics.device import Device
 from photonic.physics.evaluation import Evaluation, Source, Tiles
 from photonic.physics.optics import Surroundings
@@ -61,8 +62,11 @@ class SimulatedChip(Chip):
         self._dtype = torch.float64 if torch.float64 in (spec.code_dtype, spec.count_dtype) else torch.float32
 
     def state(self) -> dict[str, Any]:
-        """The index of the next call and the clock: noise is keyed by device, run seed, purpose, rank and call."""
-        return {"calls": self._streams.calls, **self._timeline.state()}
+        """The next call, the clock with what drifts on it, and the tiles that the next call need not program.
+
+        Noise is keyed by device, run seed, purpose, rank and call.
+        """
+        return {"calls": self._streams.calls, "resident": self._resident.state(), **self._timeline.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on with the noise and the drift of call ``state["calls"]``.
@@ -73,38 +77,39 @@ class SimulatedChip(Chip):
         calls = state.get("calls")
         if set(state) != set(self.state()) or type(calls) is not int or calls < 0:
             raise ChipError(f"chip {self.spec.chip_id}: expected the state {self.state()}, found {dict(state)}")
-        self._streams.calls = calls
         self._timeline.restore(state)
+        self._streams.calls = calls
+        self._resident.restore(state["resident"])
 
     @torch.no_grad()
     def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Measurement:
         self._streams.begin_call()
         moment = self._timeline.begin(self._streams.draws.first)
-        gain = conditions.get("analog_gain", 1.0)
+        analog = conditions.get("analog_gain", 1.0)
         source = Source(float(conditions.get("laser_power", 1.0)) * moment.laser, moment.bias_rad)
         with torch.autocast("cpu", enabled=False):
-            tiles = self._tiles(weights, inputs, moment)
-            m = tiles.signed.shape[2]
+            m = self.spec.n_outputs if self.spec.layout == "program" else weights.shape[-1] // inputs.shape[-1]
+            analog = analog if isinstance(analog, Tensor) else float(analog)
+            gain = self._evaluation.gain(m, analog, moment.gain, self._dtype)
+            tiles = self._tiles(weights, inputs, gain, moment)
             counts = torch.empty(*weights.shape[:2], inputs.shape[1], m, dtype=self.spec.count_dtype)
-            each = self._evaluation.gain(m, gain if isinstance(gain, Tensor) else float(gain), moment.gain, self._dtype)
-            self._evaluation.counts(inputs, tiles, each, source, counts)
+            self._evaluation.counts(inputs, tiles, gain, source, counts)
         return Measurement(counts, telemetry=_telemetry(moment))
 
-    def _tiles(self, weights: Tensor, inputs: Tensor, moment: Moment) -> Tiles:
-        """The tiles, from the cache where nothing but their codes decides about them."""
+    def _tiles(self, weights: Tensor, inputs: Tensor, gain: Gain, moment: Moment) -> Tiles:
+        """The tiles, from the cache where nothing but their codes and the gain decides about them."""
         kelvin = self._kelvin(weights, inputs.shape[1], moment)
         n = inputs.shape[-1]
 
         def compute() -> Tiles:
-            around = Surroundings(
-                self._streams.draws.first, None if kelvin is None else kelvin.T.reshape(-1), moment.phase_rad
-            )
-            return self._evaluation.tiles(weights, n, moment.bias_rad, around, self._dtype)
+            each = None if kelvin is None else kelvin.T.reshape(-1)
+            around = Surroundings(self._streams.draws.first, each, moment.phase_rad)
+            return self._evaluation.tiles(weights, n, gain, moment.bias_rad, around)
 
-        drifting = kelvin is not None or moment.phase_rad is not None or moment.bias_rad is not None
+        drifting = any(value is not None for value in (kelvin, moment.phase_rad, moment.bias_rad, moment.gain))
         if drifting or not self._evaluation.device.optics.repeatable:
             return compute()
-        return self._cache.get(weights, n, compute)
+        return self._cache.get(weights, n, gain, compute)
 
     def _kelvin(self, weights: Tensor, shots: int, moment: Moment) -> Tensor | None:
         """Temperature (R, C) of each tile while it is read; None: as the data sheet has it."""

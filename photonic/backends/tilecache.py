@@ -8,7 +8,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from photonic.backends.kept import checksum, same_numbers
+from photonic.physics.detection import Gain
 from photonic.physics.evaluation import Tiles
+
+_Key = tuple[int, int, int]  # inputs in use, the gain's identity, a checksum of the codes
 
 # about four layers of a million weights
 CAPACITY_BYTES = 32 * 2**20
@@ -26,28 +29,28 @@ class TileCache:
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
-        self._kept: OrderedDict[tuple[int, int], tuple[Tensor, Tiles]] = OrderedDict()
-        self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[Tensor, Gain, Tiles]] = OrderedDict()
+        self._seen: OrderedDict[_Key, None] = OrderedDict()
 
-    def get(self, codes: Tensor, n: int, compute: Callable[[], Tiles]) -> Tiles:
-        """The tiles of codes (R, C, P) with n inputs in use, computed where they are not known."""
-        for key, (known, tiles) in self._kept.items():
-            if key[0] == n and same_numbers(known, codes):
+    def get(self, codes: Tensor, n: int, gain: Gain, compute: Callable[[], Tiles]) -> Tiles:
+        """The tiles of codes (R, C, P) with n inputs in use at this gain, computed where they are not known."""
+        for key, (known, its_gain, tiles) in self._kept.items():
+            if key[0] == n and its_gain is gain and same_numbers(known, codes):
                 self._kept.move_to_end(key)
                 return tiles
-        tiles, key = compute(), (n, checksum(codes))
+        tiles, key = compute(), (n, id(gain), checksum(codes))
         if key in self._seen or self._at_once:
-            self._keep(key, codes, tiles)
+            self._keep(key, codes, gain, tiles)
         self._seen[key] = None
         self._seen.move_to_end(key)
         if len(self._seen) > _SEEN:
             self._seen.popitem(last=False)
         return tiles
 
-    def _keep(self, key: tuple[int, int], codes: Tensor, tiles: Tiles) -> None:
-        self._kept[key] = codes.clone(), tiles
+    def _keep(self, key: _Key, codes: Tensor, gain: Gain, tiles: Tiles) -> None:
+        self._kept[key] = codes.clone(), gain, tiles
         self._kept.move_to_end(key)
-        while len(self._kept) > 1 and sum(kept.nbytes + made.nbytes for kept, made in self._kept.values()) > (
+        while len(self._kept) > 1 and sum(kept.nbytes + made.nbytes for kept, _, made in self._kept.values()) > (
             CAPACITY_BYTES
         ):
             self._kept.popitem(last=False)

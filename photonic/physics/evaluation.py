@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,17 @@ from photonic.physics.parameters import ChipParameters
 
 # several columns are multiplied at once, which keeps all cores busy; of the results, parts that fit the cores' own
 # caches take the many small steps from D to counts
-PRODUCT_ELEMENTS = 2**20
+PRODUCT_ELEMENTS = 2**19
 CACHED_ELEMENTS = 2**18
+_GAINS_KEPT = 32
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tiles:
     """What C columns of R programmed tiles do to the light of K channels.
 
     Attributes:
-        signed: (C, R, m, K) W_D.
+        signed: (C, R, m, K) W_D times the gain: the large results are touched once less.
         power: (C, R, m, K) W_S; 1 in place of C, R, m where the power is the same for all.
         constant: whether the last of the K channels stands for light that does not depend on the inputs.
     """
@@ -35,19 +36,11 @@ class Tiles:
     signed: Tensor
     power: Tensor
     constant: bool
-    _scaled: tuple[Gain, Tensor] | None = field(default=None, init=False, repr=False)
-
-    def in_counts(self, gain: Gain) -> Tensor:
-        """W_D times the gain, (C, R m, K): the large results are touched once less; kept for the same gain."""
-        if self._scaled is None or self._scaled[0] is not gain:
-            scaled = self.signed * gain.counts_per_d.squeeze(1).unsqueeze(-1)
-            self._scaled = gain, scaled.flatten(1, 2)
-        return self._scaled[1]
 
     @property
     def nbytes(self) -> int:
         """Memory of the matrices."""
-        return 2 * self.signed.nbytes + self.power.nbytes
+        return self.signed.nbytes + self.power.nbytes
 
 
 @dataclass(frozen=True)
@@ -87,28 +80,39 @@ class Evaluation:
         # the light carries each line's own RIN already
         self._noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
         self._adc_noise_lsb = parameters.adc_noise_lsb
-        self._gains: dict[tuple[int, float, torch.dtype], Gain] = {}
+        self._gains: list[tuple[tuple[int, float | None, torch.dtype], Tensor | None, Gain]] = []
         self._whole = device.transmitter.shots_differ or parameters.input_crosstalk > 0
 
-    def tiles(self, codes: Tensor, n: int, bias_rad: Tensor | None, around: Surroundings, dtype: torch.dtype) -> Tiles:
-        """Programs tiles: codes (R, C, P), n inputs in use; ``around`` is for C x R tiles.
+    def tiles(self, codes: Tensor, n: int, gain: Gain, bias_rad: Tensor | None, around: Surroundings) -> Tiles:
+        """Programs tiles, in the dtype of the gain.
 
         Light of unused channels, at the dark code, joins the constant.
+
+        Args:
+            codes: (R, C, P).
+            n: inputs in use.
+            gain: of these tiles.
+            bias_rad: (N,) drift of the modulators' nulls, or None.
+            around: for C x R tiles.
         """
         rows, columns = codes.shape[:2]
         flat = codes.transpose(0, 1).flatten(0, 1)  # a column's tiles side by side
+        per_d = gain.counts_per_d.squeeze(1).expand(columns, rows, -1).flatten(0, 1).unsqueeze(-1)
         step = max(1, CACHED_ELEMENTS // codes.shape[-1])
-        parts = []
+        signed: Tensor | None = None
+        powers = []
+        constant = False
         for start in range(0, len(flat), step):
             some = slice(start, start + step)
             here = around if around.kelvin is None else replace(around, kelvin=around.kelvin[some])
-            parts.append(self._programmed(flat[some], n, bias_rad, here, dtype))
-        signed, power, constant = parts[0]
-        same = power.shape[:2] == (1, 1)
-        if len(parts) > 1:
-            signed = torch.cat([part[0] for part in parts])
-            power = power if same else torch.cat([part[1] for part in parts])
-        power = power.unsqueeze(0) if same else power.unflatten(0, (columns, rows))
+            w_d, w_s, constant = self._programmed(flat[some], n, bias_rad, here, per_d.dtype)
+            if signed is None:
+                signed = w_d.new_empty(len(flat), *w_d.shape[1:])
+            torch.mul(w_d, per_d[some], out=signed[some])
+            powers.append(w_s)
+        assert signed is not None  # noqa: S101 - there is a tile
+        same = powers[0].shape[:2] == (1, 1)
+        power = powers[0].unsqueeze(0) if same else torch.cat(powers).unflatten(0, (columns, rows))
         return Tiles(signed.unflatten(0, (columns, rows)), power, constant)
 
     def _programmed(
@@ -149,12 +153,16 @@ class Evaluation:
 
     def gain(self, m: int, analog_gain: Tensor | float, drift: Tensor | None, dtype: torch.dtype) -> Gain:
         """From D to counts at the first m outputs; the analog gain of all tiles, or of each (R, C)."""
-        if drift is None and not isinstance(analog_gain, Tensor):
-            key = m, analog_gain, dtype
-            if key not in self._gains:
-                self._gains[key] = self._gain(m, analog_gain, None, dtype)
-            return self._gains[key]
-        return self._gain(m, analog_gain, drift, dtype)
+        key = m, None if isinstance(analog_gain, Tensor) else analog_gain, dtype
+        if drift is not None:
+            return self._gain(m, analog_gain, drift, dtype)
+        for known, setting, found in self._gains:
+            if known == key and (setting is None or torch.equal(setting, analog_gain)):  # type: ignore[arg-type]
+                return found
+        found = self._gain(m, analog_gain, None, dtype)
+        setting = analog_gain.clone() if isinstance(analog_gain, Tensor) else None
+        self._gains = [*self._gains[-_GAINS_KEPT:], (key, setting, found)]
+        return found
 
     def _gain(self, m: int, analog_gain: Tensor | float, drift: Tensor | None, dtype: torch.dtype) -> Gain:
         receiver = self.device.receiver
@@ -179,7 +187,7 @@ class Evaluation:
         """
         if not out.numel():
             return
-        matrix = tiles.in_counts(gain)
+        matrix = tiles.signed.flatten(1, 2)
         rows, columns, shots, m = out.shape
         step = min(shots, max(1, PRODUCT_ELEMENTS // (rows * m)))
         if self.device.transmitter.memory > 0:
@@ -212,6 +220,9 @@ class Evaluation:
         """Detects and converts (C, B, R, m), part by part; overwrites ``d``."""
         shots = max(1, len(scratch) // d[0, 0].numel())
         columns = max(1, shots // d.shape[1])
+        transitions = self.device.receiver.transitions
+        if transitions is not None and transitions.ndim > 1:
+            transitions = transitions[: d.shape[-1]]
         for first in range(0, len(d), columns):
             here = slice(first, first + columns)
             each = gain.columns(here)
@@ -221,7 +232,7 @@ class Evaluation:
                 draws = _beginning(scratch, tuple(part.shape))
                 detection.add_noise_(part, power, each, self._noise, self._adc_noise_lsb, self._draws, draws)
                 if self.parameters.adc_bits is not None:
-                    detection.convert_(part, self._count_range, self.device.receiver.transitions)
+                    detection.convert_(part, self._count_range, transitions)
                 out[here, start : start + shots].copy_(part)
 
     def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:

@@ -13,6 +13,19 @@ SHORTEST_DISTANCE_UM = 23.0
 _NEGLIGIBLE = 1e-7
 
 
+def check_pitch(thermal_crosstalk: float, heater_pitch_um: float) -> None:
+    """Refuses heaters that are nearer than the exponential was fitted for.
+
+    Raises:
+        ValueError: with the field and the bound, for a record's validator.
+    """
+    if thermal_crosstalk > 0 and heater_pitch_um <= SHORTEST_DISTANCE_UM:
+        raise ValueError(
+            f"heater_pitch_um must be above {SHORTEST_DISTANCE_UM:g} with thermal_crosstalk: nearer heaters do not "
+            f"follow a exp(-b d); found {heater_pitch_um}"
+        )
+
+
 class HeaterGrid:
     """Gamma of M x N heaters: Gamma_ii = 1, Gamma_ij = a exp(-b d) for two at the distance d.
 

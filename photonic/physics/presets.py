@@ -62,7 +62,7 @@ PRESETS: dict[str, ChipParameters] = {
     "crossbar-ideal": CrossbarParameters(**_IDEAL, cell_levels=None, cell_extinction_db=None),
     "crossbar-typical": CrossbarParameters(**_TYPICAL),
     "crossbar-pessimistic": CrossbarParameters(**_PESSIMISTIC),
-    "mesh-ideal": MeshParameters(**_IDEAL),
+    "mesh-ideal": MeshParameters(**_IDEAL, uneven_loss=False),
     "mesh-typical": MeshParameters(
         **{**_TYPICAL, **_COHERENT},
         weight_bits=12,

@@ -19,7 +19,7 @@ class Receiver:
         gain: (M,) of each amplifier, relative.
         offset_d: (M,) of each ADC, in D.
         imbalance: (M,) difference of the pair's responsivities, relative to their mean.
-        transitions: (M, K) levels, in LSB, at which the ADC's count rises; None: an ideal ADC.
+        transitions: (M, K), or (K,) of all alike: levels, in LSB, at which the ADC's count rises; None: ideal ADCs.
     """
 
     gain: Tensor
@@ -45,12 +45,12 @@ class Receiver:
 
 def _transitions(p: ChipParameters, generator: torch.Generator) -> Tensor | None:
     """The table of the data sheet and each converter's own mismatch add up, as INL does."""
-    if p.adc_bits is None or (p.adc_inl_lsb is None and p.adc_mismatch == 0):
+    if p.adc_bits is None or (p.adc_inl is None and p.adc_mismatch == 0):
         return None
-    ideal = converters.transitions_from_inl((0.0, 0.0), p.adc_bits)
-    found = ideal.expand(p.n_outputs, -1)
-    if p.adc_mismatch > 0:
-        found = converters.sar_transitions(p.adc_bits, p.adc_mismatch, p.n_outputs, generator)
-    if p.adc_inl_lsb is not None:
-        found = found + (converters.transitions_from_inl(p.adc_inl_lsb, p.adc_bits) - ideal)
-    return found.contiguous()
+    inl = (0.0, 0.0) if p.adc_inl is None else p.adc_inl
+    alike = converters.transitions_from_inl(inl, p.adc_bits)
+    if p.adc_mismatch == 0:
+        return alike
+    own = converters.sar_transitions(p.adc_bits, p.adc_mismatch, p.n_outputs, generator)
+    # where both miss codes the sum may run backwards, which no ADC does
+    return (own + (alike - converters.transitions_from_inl((0.0, 0.0), p.adc_bits))).cummax(-1).values

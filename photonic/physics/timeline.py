@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from photonic.errors import ChipError
 from photonic.physics import drift, memory
 from photonic.physics.drift import OrnsteinUhlenbeck
 from photonic.physics.parameters import ChipParameters
@@ -71,8 +72,9 @@ class Timeline:
         return Moment(
             clock_s=self.clock_s,
             kelvin=p.temperature_error_k + warm + (float(now["kelvin"]) if "kelvin" in now else 0.0),
-            laser=1.0 + (float(now["laser"]) if "laser" in now else 0.0),
-            gain=None if gain is None else gain + 1.0,
+            # log-normal: power and gain are positive
+            laser=math.exp(float(now["laser"])) if "laser" in now else 1.0,
+            gain=None if gain is None else gain.exp(),
             bias_rad=now.get("bias"),
             phase_rad=now.get("phase"),
         )
@@ -105,7 +107,16 @@ class Timeline:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes back what ``state()`` gave."""
+        """Takes back what ``state()`` gave.
+
+        Raises:
+            ChipError: it is the state of a chip with other drifts; nothing is changed.
+        """
+        found = state["drifts"]
+        widths = {name: process.width for name, process in self._drifts.items()}
+        if found.keys() != widths.keys() or any(len(found[name]) not in (0, widths[name]) for name in widths):
+            sizes = {name: len(values) for name, values in found.items()}
+            raise ChipError(f"expected the state of drifts of these widths, or of none yet: {widths}; found {sizes}")
         self.clock_s, self._drawn_s, self._warmth_k = state["clock_s"], state["drawn_s"], state["warmth_k"]
         for name, process in self._drifts.items():
-            process.restore(state["drifts"][name])
+            process.restore(found[name])

@@ -50,8 +50,8 @@ class Transmitter:
 
         spread, p = (normal(), normal(), normal()), parameters
         dac = None
-        if p.input_bits is not None and (p.input_inl_lsb is not None or p.input_mismatch > 0):
-            dac = converters.dac_levels(p.input_bits, p.input_inl_lsb, p.input_mismatch, n, generator)
+        if p.input_bits is not None and (p.input_inl is not None or p.input_mismatch > 0):
+            dac = converters.dac_levels(p.input_bits, p.input_inl, p.input_mismatch, n, generator)
         transfer, bandwidth = p.input_transfer, p.modulator_bandwidth_hz
         # log-normal where the quantity is positive
         inverse_v_pi = torch.exp(-p.v_pi_spread * spread[0])
@@ -77,7 +77,7 @@ class Transmitter:
         """Light of all shots, (..., B, n) codes to (..., B, K) levels, or fields with their quadrature.
 
         Args:
-            codes: of the first n inputs, floating point; shots follow each other along B, from the dark.
+            codes: of the first n inputs, floating point; shots follow each other along B, from code 0.
             bias_drift_rad: (N,) of the nulls' full phase, or None.
             generator: draws the DACs' noise and each line's RIN, where there are any.
         """
@@ -86,14 +86,15 @@ class Transmitter:
         if self.noise_lsb > 0:
             drive = torch.empty_like(drive).normal_(0.0, self.noise_lsb, generator=generator).add_(drive)
         if self.memory > 0:
-            drive = memory.low_pass(drive, self.memory, 0.0)
+            idle = 0.0 if self.dac is None else self._converted(torch.zeros(1, n, dtype=dtype))[0]
+            drive = memory.low_pass(drive, self.memory, idle)
         bias = self.bias_rad if bias_drift_rad is None else self.bias_rad + bias_drift_rad / 2
         light = self._sources((drive * self.slope[:n].to(dtype)).add_(bias[:n].to(dtype)))
         if self.parameters.input_crosstalk > 0:
-            light = _crosstalk(light, self.parameters.input_crosstalk)
+            light = self._crosstalk(light)
         if self.line_rin > 0:
-            rho = torch.empty_like(light[..., :n]).normal_(1.0, self.line_rin**0.5, generator=generator)
-            light = light * rho.repeat(*[1] * (rho.ndim - 1), light.shape[-1] // n)
+            rho = torch.empty_like(light).normal_(1.0, self.line_rin**0.5, generator=generator)
+            light = light * rho.clamp_(min=0.0)  # light is not negative
         return light
 
     def _converted(self, codes: Tensor) -> Tensor:
@@ -112,15 +113,20 @@ class Transmitter:
             return half_phase.sin_().mul_(root)
         return torch.cat([half_phase.sin() * root, half_phase.cos() * (root * self.level_min)], dim=-1)
 
+    def _crosstalk(self, light: Tensor) -> Tensor:
+        """Times 1 + k (T_{j-1} + T_{j+1}) / 2: each channel's light heats its neighbours' devices; not linear in T."""
+        p, power = self.parameters, light
+        if p.coherent:
+            power = light.square()
+            if p.extinction_ratio_db is not None:  # and the quadrature's
+                power = power.unflatten(-1, (2, -1)).sum(-2)
+        around = torch.zeros_like(power)
+        around[..., 1:] += power[..., :-1]
+        around[..., :-1] += power[..., 1:]
+        factor = around.mul_(p.input_crosstalk / 2).add_(1.0)
+        return light * (factor if power.shape == light.shape else torch.cat([factor, factor], dim=-1))
+
 
 def _field_leak(p: ChipParameters) -> float:
     """Unequal splitters leave a field in quadrature, 10^(-ER/20) of full scale, where the light should cancel."""
     return 0.0 if p.extinction_ratio_db is None else 10 ** (-p.extinction_ratio_db / 20)
-
-
-def _crosstalk(light: Tensor, coefficient: float) -> Tensor:
-    """T_j (1 + k (T_{j-1} + T_{j+1}) / 2): each channel's light heats its neighbours' devices; not linear in T."""
-    around = torch.zeros_like(light)
-    around[..., 1:] += light[..., :-1]
-    around[..., :-1] += light[..., 1:]
-    return light * around.mul_(coefficient / 2).add_(1.0)

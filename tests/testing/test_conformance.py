@@ -38,6 +38,13 @@ CHIPS: dict[str, tuple[Callable[..., Chip], float, float]] = {
     "typical": (_simulated("typical"), 0.15, 0.2),
     "pessimistic": (_simulated("pessimistic"), 0.3, 0.8),
     "small": (_simulated("typical", n_outputs=5, n_inputs=9, adc_full_scale=1.0), 0.15, 0.2),
+    "crossbar ideal": (_simulated("crossbar-ideal"), 1e-9, 1e-5),
+    "crossbar": (_simulated("crossbar-typical"), 0.15, 0.2),
+    "crossbar pessimistic": (_simulated("crossbar-pessimistic"), 0.3, 0.8),
+    "mesh ideal": (_simulated("mesh-ideal", n_outputs=5, n_inputs=6), 1e-9, 1e-5),
+    "mesh": (_simulated("mesh-typical"), 0.15, 0.2),
+    "small mesh": (_simulated("mesh-typical", n_outputs=4, n_inputs=8), 0.15, 0.2),
+    "mesh pessimistic": (_simulated("mesh-pessimistic"), 0.3, 0.8),
     "analog": (_simulated("typical", adc_bits=None, input_bits=None, weight_bits=None), 0.15, 0.2),
     "tiny example": (_tiny, 0.05, 0.15),
     "good test chip": (broken_chips.GoodChip, 0.05, 0.15),
@@ -47,11 +54,15 @@ CHIPS: dict[str, tuple[Callable[..., Chip], float, float]] = {
 # what does not apply to a chip or to a backend, and is said in the report
 CHIP_SKIPS = {
     "ideal": {"independence", "seeding"},
+    "crossbar ideal": {"independence", "seeding"},
+    "mesh ideal": {"sign", "linearity", "channels", "independence", "seeding"},
+    **{name: {"sign", "linearity", "channels"} for name in ("mesh", "small mesh", "mesh pessimistic")},
     "one channel": {"channels"},
     "program": {"sign", "linearity", "channels"},
     "not seeded": {"seeding"},
 }
-BACKEND_SKIPS = {"ideal": {"seeding"}, "digital": {"seeding"}, "not seeded": {"seeding"}}
+BACKEND_SKIPS = {name: {"seeding"} for name in ("ideal", "crossbar ideal", "mesh ideal", "digital", "not seeded")}
+SLOW = {"mesh", "mesh pessimistic"}  # 16 x 16 decompositions by the hundred
 
 
 def _calibrated(name: str) -> Callable[..., Backend]:
@@ -79,7 +90,9 @@ def test_every_chip_conforms(name: str) -> None:
     assert set(report.skipped) == CHIP_SKIPS.get(name, set()), report
 
 
-@pytest.mark.parametrize("name", _backend_cases())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in _backend_cases()]
+)
 def test_every_backend_conforms(name: str) -> None:
     """No check fails; what is skipped says why."""
     case = _backend_cases()[name]

@@ -26,7 +26,7 @@ def _assert_equal(found: Comparison, *, shared: float = 0.01, coarse: bool = Fal
     if found.common[0] > 0.1:
         # outputs rise and fall together: all of them say little more than one
         assert found.mean < 1.6, found
-        assert found.variance == pytest.approx(1.0, abs=0.05), found
+        assert found.variance == pytest.approx(1.0, abs=0.1), found
         return
     assert found.mean == pytest.approx(1.0, abs=0.15), found
     assert found.variance == pytest.approx(1.0, abs=0.03 if coarse else 0.02), found
@@ -107,7 +107,7 @@ def test_products_over_sign_encodings_with_strong_rin(sign: str) -> None:
 )
 def test_products_over_effects_and_options(options: dict[str, Any]) -> None:
     """Each effect that a twin carries, at a size that would show."""
-    _assert_equal(_products("typical", rand(1, 4, 150), randn(1, 70, 150, seed=1), **options), shared=0.03)
+    _assert_equal(_products("typical", rand(1, 4, 150), randn(1, 70, 150, seed=1), **options), shared=0.06)
 
 
 def test_a_crossbar_that_reads_another_value_each_time() -> None:

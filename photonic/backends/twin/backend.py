@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from photonic.backends import encoding
@@ -22,8 +23,8 @@ from photonic.backends.base import (
     unfold,
 )
 from photonic.backends.chip import Usage
-from photonic.backends.datasheet import data_sheet, preset_parameters
-from photonic.backends.encoding import EncodedWeight
+from photonic.backends.datasheet import data_sheet
+from photonic.backends.encoding import EncodedWeight, Geometry
 from photonic.backends.judgement import Judgement
 from photonic.backends.kept import Kept
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
@@ -31,10 +32,11 @@ from photonic.backends.streams import CallStreams
 from photonic.backends.twin import statistics
 from photonic.backends.twin.convolution import NativeConvolution
 from photonic.backends.twin.light import Light, lit
-from photonic.backends.twin.prepared import Noise, Prepared, moved, prepare
+from photonic.backends.twin.prepared import Noise, Prepared, join, moved, prepare
 from photonic.backends.twin.validity import RIN_SHARE, SAMPLED, examine, needs_tiles, refuse_unknown_effects
-from photonic.errors import ChipError, RangeError, SpecError
+from photonic.errors import ChipError, RangeError
 from photonic.physics import modulator
+from photonic.physics.detection import Gain
 from photonic.physics.device import Device
 from photonic.physics.evaluation import Evaluation, Source, Tiles
 from photonic.physics.optics import Surroundings
@@ -44,6 +46,27 @@ from photonic.records import BackendSpec
 
 # ways of a product
 AT_ONCE, BY_ROW, BY_TILE, NATIVE = "all at once", "row by row", "tile by tile", "native convolution"
+
+
+# of a weight that is programmed at once
+PREPARED_ELEMENTS = 2**18
+
+
+@dataclass(frozen=True)
+class _OnChip:
+    """A weight as the exact chip holds it."""
+
+    encoded: EncodedWeight
+    tiles: Tiles
+    gain: Gain
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A weight as the twin uses it; ``chip`` where it is read tile by tile."""
+
+    prepared: Prepared
+    chip: _OnChip | None
 
 
 class TwinBackend(Backend):
@@ -93,7 +116,7 @@ class TwinBackend(Backend):
         )
         self.device_seed = device
         self._native = NativeConvolution(self._evaluation.device.transmitter, chip)
-        self._kept: Kept[tuple[EncodedWeight, Tiles, Prepared]] = self._empty()
+        self._kept: Kept[_Made] = self._empty()
 
     # ------------------------------------------------------------ the seam
 
@@ -123,7 +146,7 @@ class TwinBackend(Backend):
         """The convolution without unfolding; None where its tiles must be told apart."""
         if self._by_tile() or plan.inputs not in ("plain", "time") or not self._native.possible:
             return None
-        _, _, prepared = self._prepare(matrix, plan, x.dtype)
+        prepared = self._prepare(matrix, plan, x.dtype).prepared
         codes = self._codes(plan.scaled_images(x, geometry.groups))
         kernel = tuple(weight.shape[2:])
         sample = self._native.sample(codes, kernel, geometry, SAMPLED // prepared.worth[0].numel())
@@ -140,13 +163,14 @@ class TwinBackend(Backend):
 
     def _product(self, x: Tensor, weight: Tensor, plan: Plan) -> Tensor:
         """x (G, B, N) to (G, B, M) in its dtype."""
-        encoded, tiles, prepared = self._prepare(weight, plan, x.dtype)
+        made = self._prepare(weight, plan, x.dtype)
+        prepared = made.prepared
         values = plan.scaled(x)
         if plan.inputs != "time":
             values = encoding.encode_input_signs(values, plan.inputs)
         codes = self._codes(values)
-        if self._by_tile():
-            y = self._tile_by_tile(codes, plan, encoded, tiles, prepared)
+        if made.chip is not None:
+            y = self._tile_by_tile(codes, plan, made.chip, prepared)
         else:
             light = self._light(codes, plan, prepared)
             again, common = self._fresh_light(codes, plan, prepared), self._common()
@@ -165,7 +189,7 @@ class TwinBackend(Backend):
         dtype = self._dtype(x)
         plan = plan_product(x, self.site, self.chip_spec, self._options, dtype)
         with torch.no_grad(), self._session.lock:
-            _, _, prepared = self._prepare(weight, plan, dtype)
+            prepared = self._prepare(weight, plan, dtype).prepared
             actual = statistics.actual_weight(prepared, self.parameters, plan, weight.shape[-1])
             seen = statistics.seen_inputs(self._codes(plan.scaled(x.detach().to(dtype))), plan, self.chip_spec)
 
@@ -212,33 +236,52 @@ class TwinBackend(Backend):
         transmitter = self._evaluation.device.transmitter
         return transmitter if device.type == "cpu" else moved(transmitter, device)
 
-    def _prepare(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Prepared]:
+    def _prepare(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> _Made:
         """The weight, as it is kept for this layer where it has not changed."""
         weight, gains = weight.detach().to(dtype), self.site.gains
-        optics = self._evaluation.device.optics
-        if not optics.repeatable:
+        if not self._evaluation.device.optics.repeatable:
             return self._make(weight, plan, dtype)
         return self._kept.get(weight, (plan.signs, gains), lambda: self._make(weight, plan, dtype))
 
-    def _make(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Prepared]:
+    def _make(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> _Made:
+        """Programs the weight, some row tiles at a time: all of it many times over would not stay in cache."""
         check_weight(weight, self.site)
-        started, device = time.perf_counter(), weight.device
-        p, evaluation = self.parameters, self._evaluation
+        started, by_tile = time.perf_counter(), self._by_tile()
         # a device's hidden truth lives on the CPU, and so does its programming
         signed = encoding.encode_weight_signs(weight.cpu(), *plan.signs)
-        gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()
+        cut = Geometry.of(self.chip_spec, *signed.shape)
+        rows = max(1, PREPARED_ELEMENTS // (cut.groups * cut.inputs) // cut.m)
+        if by_tile:
+            rows = cut.rows
+        signed = F.pad(signed, (0, 0, 0, cut.rows * cut.m - cut.outputs))
+        parts: list[Prepared] = []
+        matrix: Tensor | None = None
+        for first in range(0, cut.rows, rows):
+            some, begin = slice(first, first + rows), first * cut.m
+            encoded, tiles, gain = self._program(signed[:, begin : begin + rows * cut.m], some, dtype)
+            if matrix is None:
+                matrix = torch.empty(cut.groups, cut.outputs, cut.columns, tiles.signed.shape[-1], dtype=dtype)
+            end = min(begin + rows * cut.m, cut.outputs)
+            parts.append(prepare(encoded, tiles, gain, self._noise(), end - begin, matrix[:, begin:end]))
+        assert matrix is not None  # noqa: S101 - a weight has rows
+        prepared = join(parts, cut, matrix).to(weight.device)
+        self.site.encodings += 1
+        self.site.encode_seconds += time.perf_counter() - started
+        chip = _OnChip(replace(encoded, cut=cut), tiles, gain) if by_tile else None
+        return _Made(prepared, chip)
+
+    def _program(self, weight: Tensor, rows: slice, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Gain]:
+        """Some row tiles of a weight, after the sign encoding, on the device."""
+        p, evaluation = self.parameters, self._evaluation
+        gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()[rows]
         per_row = self._options.weight_scale == "row"
-        encoded = encoding.encode_weight(signed, self.chip_spec, self.chip_spec.response, per_row, gains)
+        encoded = encoding.encode_weight(weight, self.chip_spec, self.chip_spec.response, per_row, gains)
         kelvin = None
         if p.temperature_error_k != 0:
             kelvin = torch.full((encoded.codes[..., 0].numel(),), p.temperature_error_k, dtype=torch.float64)
         around = Surroundings(self._streams.draws.first, kelvin)
-        tiles = evaluation.tiles(encoded.codes, encoded.cut.n, None, around, dtype)
         gain = evaluation.gain(encoded.cut.m, gains, None, dtype)
-        prepared = prepare(encoded, tiles, gain, self._noise()).to(device)
-        self.site.encodings += 1
-        self.site.encode_seconds += time.perf_counter() - started
-        return encoded, tiles, prepared
+        return encoded, evaluation.tiles(encoded.codes, encoded.cut.n, gain, None, around), gain
 
     def _noise(self) -> Noise:
         p = self.parameters
@@ -267,24 +310,20 @@ class TwinBackend(Backend):
         elif (refusal := found.refusal(self.site.name)) is not None:
             raise RangeError(refusal)
 
-    def _tile_by_tile(
-        self, codes: Tensor, plan: Plan, encoded: EncodedWeight, tiles: Tiles, prepared: Prepared
-    ) -> Tensor:
+    def _tile_by_tile(self, codes: Tensor, plan: Plan, chip: _OnChip, prepared: Prepared) -> Tensor:
         """Every tile read and converted for itself, as the exact chip does it."""
-        cut, device, shots = encoded.cut, codes.device, self._options.shots
+        cut, device, shots = prepared.cut, codes.device, self._options.shots
         if plan.inputs == "time":
             codes = torch.cat([codes.clamp(min=0.0), codes.neg().clamp_(min=0.0)], dim=1)
         each = codes.shape[1]
         inputs = encoding.tile_inputs(codes.cpu(), cut, self.chip_spec.dark_code).repeat(1, shots, 1)
-        gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()
-        gain = self._evaluation.gain(cut.m, gains, None, codes.dtype)
         counts = torch.empty(cut.rows, cut.groups * cut.columns, inputs.shape[1], cut.m, dtype=codes.dtype)
-        self._evaluation.counts(inputs, tiles, gain, Source(), counts)
+        self._evaluation.counts(inputs, chip.tiles, chip.gain, Source(), counts)
         light = self._light(codes, replace(plan, inputs="plain"), prepared)
         found, _ = self._examine(light.sample(SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
         self._judge(found)
         self._count(prepared, each, found, 1)
-        y = encoding.decode(counts, encoded).to(device)
+        y = encoding.decode(counts, chip.encoded).to(device)
         if shots > 1:
             y = y.unflatten(1, (shots, each)).mean(dim=1)
         if plan.inputs == "time":
@@ -333,7 +372,7 @@ class TwinBackend(Backend):
             raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
         self._streams.calls = calls
 
-    def _empty(self) -> Kept[tuple[EncodedWeight, Tiles, Prepared]]:
+    def _empty(self) -> Kept[_Made]:
         # a decomposition costs more than a product
         return Kept(at_once=self.chip_spec.layout == "program")
 
@@ -342,40 +381,3 @@ class TwinBackend(Backend):
         view = super().bind(site)
         view._kept = self._empty()  # noqa: SLF001 - a copy of this object
         return view
-
-
-def open_twin(
-    preset: str = "typical",
-    *,
-    seed: int = 0,
-    device: int = 0,
-    purpose: str = "run",
-    sign: str = "auto",
-    shots: int = 1,
-    weight_scale: str = "row",
-    analog_gain: float | None = None,
-    **options: Any,
-) -> TwinBackend:
-    """Opens the spec string ``twin`` or ``twin:PRESET``; options are those of a backend, or fields of the parameters.
-
-    Raises:
-        SpecError: an unknown preset or option, a value out of bounds, or an effect that a twin cannot carry.
-    """
-    preset = preset or "typical"
-    if preset.endswith(".json"):
-        raise SpecError(f"twin:{preset}: this version opens no twin from a calibration; take twin:PRESET")
-    chosen = EncodingOptions(sign, shots, weight_scale, analog_gain)
-    parameters = preset_parameters("twin", preset, options, [field.name for field in fields(EncodingOptions)])
-    standard = EncodingOptions()
-    given = {**options, **{f.name: getattr(chosen, f.name) for f in fields(chosen)}}
-    text = "".join(
-        f"&{key}={value}" for key, value in given.items() if key in options or value != getattr(standard, key)
-    )
-    return TwinBackend(
-        parameters,
-        device=device,
-        seed=seed,
-        purpose=purpose,
-        options=chosen,
-        name=f"twin:{preset}?device={device}{text}",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -112,7 +113,9 @@ def moved(record: R, device: torch.device) -> R:
     return replace(record, **tensors)
 
 
-def prepare(encoded: EncodedWeight, tiles: Tiles, gain: Gain, noise: Noise) -> Prepared:
+def prepare(
+    encoded: EncodedWeight, tiles: Tiles, gain: Gain, noise: Noise, outputs: int, matrix: Tensor | None = None
+) -> Prepared:
     """Joins what the chip makes of codes with what decoding makes of counts.
 
     Args:
@@ -120,23 +123,22 @@ def prepare(encoded: EncodedWeight, tiles: Tiles, gain: Gain, noise: Noise) -> P
         tiles: the same, as programmed: (G C, R, m, K).
         gain: of these.
         noise: of a reading.
+        outputs: how many of the R m are in use.
+        matrix: (G, outputs, C, K), overwritten with the result's; None: a new one.
     """
     cut = encoded.cut
-    g, c, outputs = cut.groups, cut.columns, cut.outputs
+    g, c = cut.groups, cut.columns
     count = _outputs(encoded.factor.squeeze(-2).transpose(0, 1), g, c, outputs)  # (R, G C, 1, m)
     per_d = gain.counts_per_d.squeeze(1).expand(g * c, cut.rows, cut.m)
     worth = count * _outputs(per_d, g, c, outputs)
-    signed = tiles.signed.unflatten(0, (g, c)).flatten(2, 3)[:, :, :outputs]  # (G, C, M, K)
-    matrix = torch.empty(g, outputs, c, signed.shape[-1], dtype=signed.dtype, device=signed.device)
-    torch.mul(signed.transpose(1, 2), worth.transpose(1, 2).unsqueeze(-1), out=matrix)
+    signed = _by_output(tiles.signed, g, c, outputs)  # in counts
+    if matrix is None:
+        matrix = torch.empty(signed.shape, dtype=signed.dtype, device=signed.device)
+    torch.mul(signed, count.transpose(1, 2).unsqueeze(-1), out=matrix)
     offset = gain.offset.repeat(cut.rows)[:outputs]
     fixed = worth.square().mul_(noise.detector.thermal / noise.shots)
     fixed = fixed.add_(count.square().mul_(noise.counts / noise.shots)).sum(1, keepdim=True)
     uniform = tiles.power.shape[:3] == (1, 1, 1)
-    power = tiles.power[0, 0, 0]
-    if not uniform:
-        power = tiles.power.unflatten(0, (g, c)).flatten(2, 3)[:, :, :outputs].transpose(1, 2).contiguous()
-    shot = worth.square().mul_(noise.detector.shot / noise.shots) if noise.detector.shot > 0 else None
     return Prepared(
         cut=cut,
         matrix=matrix,
@@ -144,12 +146,30 @@ def prepare(encoded: EncodedWeight, tiles: Tiles, gain: Gain, noise: Noise) -> P
         sums=encoded.sums[..., :outputs],
         worth=worth,
         count=count,
-        power=power,
+        power=tiles.power[0, 0, 0] if uniform else _by_output(tiles.power, g, c, outputs).contiguous(),
         constant=tiles.constant,
         fixed=fixed,
-        shot=shot,
+        shot=worth.square().mul_(noise.detector.shot / noise.shots) if noise.detector.shot > 0 else None,
         silent=noise.silent,
     )
+
+
+def join(parts: Sequence[Prepared], cut: Geometry, matrix: Tensor) -> Prepared:
+    """Parts of a weight's outputs, one after the other, that already share their matrix."""
+    if len(parts) == 1:
+        return replace(parts[0], cut=cut)
+    last = ("base", "sums", "worth", "count", "fixed")
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts], dim=-1) for name in last}
+    shots = [part.shot for part in parts if part.shot is not None]
+    power = parts[0].power if parts[0].uniform else torch.cat([part.power for part in parts], dim=1)
+    shot = torch.cat(shots, dim=-1) if shots else None
+    return replace(parts[0], cut=cut, matrix=matrix, power=power, shot=shot, **joined)
+
+
+def _by_output(tiles: Tensor, groups: int, columns: int, outputs: int) -> Tensor:
+    """(G C, R, m, K) to (G, M, C, K)."""
+    grid: Tensor = tiles.unflatten(0, (groups, columns))
+    return grid.flatten(2, 3)[:, :, :outputs].transpose(1, 2)
 
 
 def _outputs(values: Tensor, groups: int, columns: int, outputs: int) -> Tensor:
