@@ -275,15 +275,21 @@ def ideal_pullback(
     return grad @ weight if needs[0] else None, grad.mT @ x if needs[1] else None
 
 
-def unfold(x: Tensor, kernel: tuple[int, ...], geometry: ConvGeometry) -> Tensor:
-    """Cuts x (B, C, *size) with 1 or 2 spatial dimensions into patches (G, B x L, C / G x kernel)."""
+def columns(x: Tensor, kernel: tuple[int, ...], geometry: ConvGeometry) -> Tensor:
+    """Cuts x (B, C, *size) with 1 or 2 spatial dimensions into patches (B, C x kernel, L), zeros around."""
     stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
     if len(kernel) == 1:
         x, kernel = x.unsqueeze(2), (1, *kernel)
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
-    columns = torch.nn.functional.unfold(x, kernel, dilation, padding, stride)  # (B, C x K, L)
-    b, _, length = columns.shape
-    grouped = columns.reshape(b, geometry.groups, -1, length)
+    found: Tensor = torch.nn.functional.unfold(x, kernel, dilation, padding, stride)
+    return found
+
+
+def unfold(x: Tensor, kernel: tuple[int, ...], geometry: ConvGeometry) -> Tensor:
+    """Cuts x (B, C, *size) with 1 or 2 spatial dimensions into patches (G, B x L, C / G x kernel)."""
+    patches = columns(x, kernel, geometry)
+    b, _, length = patches.shape
+    grouped = patches.reshape(b, geometry.groups, -1, length)
     return grouped.permute(1, 0, 3, 2).reshape(geometry.groups, b * length, -1)
 
 

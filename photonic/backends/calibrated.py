@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from photonic.backends import encoding
-from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
+from photonic.backends.base import Backend, ConvGeometry, Programming, Site, columns, fold_output, unfold
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.encoding import EncodedWeight
 from photonic.backends.kept import Kept
 from photonic.backends.observation import Observation
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
 from photonic.errors import CalibrationError, SaturationError, SpecError
+from photonic.physics import modulator
 from photonic.records import BackendSpec, Calibration
 
 
@@ -82,10 +83,14 @@ class CalibratedBackend(Backend):
         plan = plan_product(images, self.site, self.chip.spec, self._options, dtype)
         encoded = self._encode(matrix, plan, dtype)
         size = geometry.output_size(tuple(x.shape[2:]), kernel)
-        parts = []
-        for some in self._blocks(x.shape[0], torch.Size(size).numel(), plan, encoded):
-            block = x[some]
-            products = self._product(unfold(block.to(dtype), kernel, geometry), plan, encoded, dtype)
+        parts, rows = [], torch.Size(size).numel()
+        by_image = self._by_image(plan) and rows <= self._shots_at_once(plan, encoded)
+        for some in self._blocks(x.shape[0], rows, plan, encoded):
+            block = x[some].detach().to(dtype)
+            if by_image:
+                products = self._patches(block, plan, encoded, kernel, geometry)
+            else:
+                products = self._product(unfold(block, kernel, geometry), plan, encoded, dtype)
             parts.append(fold_output(products, block, weight, geometry))
         return torch.cat(parts).to(x.dtype)
 
@@ -96,8 +101,8 @@ class CalibratedBackend(Backend):
 
     def programming(self, groups: int, outputs: int, inputs: int) -> Programming:
         """What a weight (groups, outputs, inputs) costs to program once."""
-        rows, columns = self.tiles(groups, outputs, inputs)
-        tiles = rows * columns
+        grid = self.tiles(groups, outputs, inputs)
+        tiles = grid[0] * grid[1]
         return Programming(tiles, tiles * self.chip.spec.drives, tiles * self.chip.spec.settle_time_s)
 
     @property
@@ -154,12 +159,15 @@ class CalibratedBackend(Backend):
 
     def _blocks(self, count: int, rows_each: int, plan: Plan, encoded: EncodedWeight) -> Iterator[slice]:
         """Slices of ``count`` items of ``rows_each`` rows, so that the counts of a call stay under the chip's limit."""
-        spec, cut = self.chip.spec, encoded.cut
-        row = cut.rows * cut.groups * cut.columns * cut.m * spec.count_dtype.itemsize * self._options.shots
-        row *= 2 if plan.inputs == "time" else 1
-        step = max(1, spec.max_counts_bytes // (row * rows_each))
+        step = max(1, self._shots_at_once(plan, encoded) // rows_each)
         for start in range(0, count, step):
             yield slice(start, start + step)
+
+    def _shots_at_once(self, plan: Plan, encoded: EncodedWeight) -> int:
+        """Rows of which the counts stay under the chip's limit for a call; 0 where one is too large already."""
+        spec, cut = self.chip.spec, encoded.cut
+        row = cut.rows * cut.groups * cut.columns * cut.m * spec.count_dtype.itemsize * self._options.shots
+        return spec.max_counts_bytes // (row * (2 if plan.inputs == "time" else 1))
 
     def _product(self, x: Tensor, plan: Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
         """x (G, B, N) to (G, B, M), in as few calls as the size of their counts allows."""
@@ -169,16 +177,36 @@ class CalibratedBackend(Backend):
 
     def _call(self, x: Tensor, plan: Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
         """One call of the chip: x (G, b, N) to (G, b, M)."""
-        spec = self.chip.spec
         values = encoding.encode_input_signs(plan.scaled(x.detach().to(dtype)), plan.inputs)
-        codes = encoding.input_codes(values, spec, self._response)
-        inputs = encoding.tile_inputs(codes, encoded.cut, spec.dark_code)
+        codes = encoding.input_codes(values, self.chip.spec, self._response)
+        return self._ask(encoding.tile_inputs(codes, encoded.cut, self.chip.spec.dark_code), plan, encoded)
+
+    def _by_image(self, plan: Plan) -> bool:
+        """Whether pixels can be encoded before they are cut into patches, each many times in them."""
+        return plan.inputs in ("plain", "time") and self._response.inputs.code_zero == 0
+
+    def _patches(
+        self, x: Tensor, plan: Plan, encoded: EncodedWeight, kernel: tuple[int, ...], geometry: ConvGeometry
+    ) -> Tensor:
+        """One call of the chip for images (b, C_in, *size): products (G, b L, M)."""
+        spec = self.chip.spec
+        values = plan.scaled_images(x, geometry.groups)
+        if plan.inputs == "time":
+            values = torch.cat([values.clamp(min=0), values.neg().clamp_(min=0)])
+        codes = modulator.codes(self._response.inputs, values)
+        codes = codes if spec.input_bits is None else codes.round_()
+        patches = columns(codes, kernel, geometry)
+        return self._ask(encoding.tile_columns(patches, encoded.cut, spec.dark_code, spec.code_dtype), plan, encoded)
+
+    def _ask(self, inputs: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
+        """One call of the chip: codes (G C, b, n), both signs where there are two, to (G, b, M)."""
+        device = inputs.device
         if self._options.shots > 1:
             inputs = inputs.repeat(1, self._options.shots, 1)
         measured = self._measure(encoded.codes.cpu(), inputs.cpu())
         if self.site.observe is not None:
             self.site.observe(Observation(measured, encoded, plan.inputs, self._options.shots, self._conditions()))
-        y = encoding.decode(measured.counts.to(x.device), encoded)
+        y = encoding.decode(measured.counts.to(device), encoded)
         if self._options.shots > 1:
             y = y.reshape(y.shape[0], self._options.shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]

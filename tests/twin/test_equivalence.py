@@ -153,13 +153,14 @@ def test_convolutions_with_strong_rin(signed: bool) -> None:
     backend.site.judge = lambda said: ways.append(said.way)
     backend.convolve(x, weight, geometry)
     assert ways == ["row by row"]
-    exact = repeats(opened("sim", "typical", 1, rin_db_per_hz=-125), x, weight, 400, geometry)
-    twin = repeats(backend, x, weight, 400, geometry)
+    exact = repeats(opened("sim", "typical", 1, rin_db_per_hz=-125), x, weight, 1000, geometry)
+    twin = repeats(backend, x, weight, 1000, geometry)
     # the twelve outputs of one place of the last image
     places = torch.arange(12) * 25 + 12 * 25 + 12
     found = compare(exact[:, places], twin[:, places], 12)
-    assert found.variance == pytest.approx(1.0, abs=0.06), found
-    assert found.covariance == pytest.approx(1.0, abs=0.3), found
+    assert found.mean < 2, found
+    assert found.variance == pytest.approx(1.0, abs=0.07), found
+    assert found.common[1] == pytest.approx(found.common[0], abs=0.02), found
 
 
 def test_a_wrong_twin_is_told_apart() -> None:

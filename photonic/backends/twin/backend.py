@@ -147,7 +147,7 @@ class TwinBackend(Backend):
         if self._by_tile() or plan.inputs not in ("plain", "time") or not self._native.possible:
             return None
         prepared = self._prepare(matrix, plan, x.dtype).prepared
-        codes = self._codes(plan.scaled_images(x, geometry.groups))
+        codes = self._codes(plan.scaled_images(x, geometry.groups), two_sided=plan.inputs == "time")
         kernel = tuple(weight.shape[2:])
         sample = self._native.sample(codes, kernel, geometry, SAMPLED // prepared.worth[0].numel())
         found, common = self._examine(self._light(sample, plan, prepared), prepared, NATIVE)
@@ -168,7 +168,7 @@ class TwinBackend(Backend):
         values = plan.scaled(x)
         if plan.inputs != "time":
             values = encoding.encode_input_signs(values, plan.inputs)
-        codes = self._codes(values)
+        codes = self._codes(values, two_sided=plan.inputs == "time")
         if made.chip is not None:
             y = self._tile_by_tile(codes, plan, made.chip, prepared)
         else:
@@ -191,7 +191,9 @@ class TwinBackend(Backend):
         with torch.no_grad(), self._session.lock:
             prepared = self._prepare(weight, plan, dtype).prepared
             actual = statistics.actual_weight(prepared, self.parameters, plan, weight.shape[-1])
-            seen = statistics.seen_inputs(self._codes(plan.scaled(x.detach().to(dtype))), plan, self.chip_spec)
+            seen = statistics.seen_inputs(
+                self._codes(plan.scaled(x.detach().to(dtype)), two_sided=True), plan, self.chip_spec
+            )
 
         def pullback(grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
             wide = grad.to(dtype)
@@ -206,13 +208,14 @@ class TwinBackend(Backend):
         spec = self.chip_spec
         return torch.float64 if torch.float64 in (x.dtype, spec.code_dtype, spec.count_dtype) else torch.float32
 
-    def _codes(self, values: Tensor) -> Tensor:
-        """Codes of values in [-1, 1], with their sign where the light has none, floating point."""
+    def _codes(self, values: Tensor, *, two_sided: bool) -> Tensor:
+        """Codes of values in [0, 1], or in [-1, 1] with their sign where the light has none, floating point."""
         spec = self.chip_spec
-        magnitude = values if spec.signed_inputs else values.abs()
-        codes = modulator.codes(spec.response.inputs, magnitude)
-        codes = codes if spec.input_bits is None else codes.round_()
-        return codes if spec.signed_inputs else codes.copysign_(values)
+        if spec.signed_inputs or not two_sided:
+            codes = modulator.codes(spec.response.inputs, values)
+            return codes if spec.input_bits is None else codes.round_()
+        codes = modulator.codes(spec.response.inputs, values.abs())
+        return (codes if spec.input_bits is None else codes.round_()).copysign_(values)
 
     def _light(self, codes: Tensor, plan: Plan, prepared: Prepared) -> Light:
         """Of codes (G, B, N), the two signs in two shots where the plan says so."""

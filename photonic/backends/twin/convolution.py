@@ -78,8 +78,7 @@ class NativeConvolution:
             geometry: stride, padding, dilation, groups.
             common: (G, 1, M) variance that is added as if it were not shared: RIN, where it is small.
         """
-        g, two = geometry.groups, plan.inputs == "time"
-        basis = self._basis(prepared.cut.n, codes.dtype, codes.device)
+        two, basis = plan.inputs == "time", self._basis(prepared.cut.n, codes.dtype, codes.device)
         difference, total = _images(codes, basis, geometry, two)
         mean = _kernels(prepared.matrix, prepared, basis, kernel)
         base = torch.zeros_like(prepared.base) if two else prepared.base + _dark(prepared.matrix, prepared, basis)
@@ -88,20 +87,9 @@ class NativeConvolution:
         fixed = prepared.fixed * readings + common
         if prepared.shot is None:
             return y, fixed.reshape(1, -1, *[1] * len(kernel))
-        if not prepared.uniform:
-            matrix = prepared.shot_matrix
-            fixed = fixed + _dark(matrix, prepared, basis) * readings
-            return y, _convolution(total, _kernels(matrix, prepared, basis, kernel), fixed.flatten(), geometry)
-        # S of each column tile first, as channels, then their mixture
-        columns = prepared.cut.columns
-        which = torch.eye(columns, dtype=codes.dtype, device=codes.device).view(1, columns, columns, 1)
-        power = (which * prepared.power).expand(g, -1, -1, -1)
-        dark = _dark(power, prepared, basis) * readings
-        s = _convolution(total, _kernels(power, prepared, basis, kernel), dark.flatten(), geometry)
-        mix = prepared.shot.transpose(1, 2).reshape(-1, columns, *[1] * len(kernel))
-        ones = (1,) * len(kernel)
-        plain = ConvGeometry(ones, (0,) * len(kernel), ones, g)
-        return y, _convolution(s, mix, fixed.flatten(), plain)
+        matrix, basis = prepared.shot_matrix, basis.common
+        fixed = fixed + _dark(matrix, prepared, basis) * readings
+        return y, _convolution(total, _kernels(matrix, prepared, basis, kernel), fixed.flatten(), geometry)
 
 
 def _dark(matrix: Tensor, prepared: Prepared, basis: LevelBasis) -> Tensor:
@@ -115,22 +103,27 @@ def _dark(matrix: Tensor, prepared: Prepared, basis: LevelBasis) -> Tensor:
 
 
 def _images(codes: Tensor, basis: LevelBasis, geometry: ConvGeometry, two: bool) -> tuple[Tensor, Tensor]:
-    """What the mean and what the power follow, (B, G x q x C_in / G, *size); the same tensor for one shot."""
-    padded = _padded(codes, geometry.padding)
-    index = padded.abs().to(torch.int64).sub_(basis.lowest)
-    g = geometry.groups
+    """What the mean follows, (B, G x q x C_in / G, *size), and what the power follows, with q = 1.
+
+    The same tensor where one shot of one function is both.
+    """
+    padded, g = _padded(codes, geometry.padding), geometry.groups
+    index = padded.abs().to(torch.int32) if two else padded.to(torch.int32)
+    if basis.lowest:
+        index.sub_(basis.lowest)
 
     def looked_up(functions: Tensor) -> Tensor:
-        images = [torch.take(row, index).unflatten(1, (g, -1)) for row in functions]
+        flat = index.flatten()
+        images = [row.index_select(0, flat).view(index.shape).unflatten(1, (g, -1)) for row in functions]
         return images[0].flatten(1, 2) if len(images) == 1 else torch.stack(images, dim=2).flatten(1, 3)
 
     if not two:
         image = looked_up(basis.functions)
-        return image, image
+        return image, image if len(basis.functions) == 1 else looked_up(basis.functions[:1])
     dark = basis.functions[:, -basis.lowest].unsqueeze(1)
     sign = padded.sign().unflatten(1, (g, -1))
     sign = sign.unsqueeze(2).expand(-1, -1, len(basis.functions), *[-1] * (sign.ndim - 2)).flatten(1, 3)
-    return looked_up(basis.functions - dark).mul_(sign), looked_up(basis.functions + dark)
+    return looked_up(basis.functions - dark).mul_(sign), looked_up((basis.functions + dark)[:1])
 
 
 def _kernels(matrix: Tensor, prepared: Prepared, basis: LevelBasis, kernel: tuple[int, ...]) -> Tensor:

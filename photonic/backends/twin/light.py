@@ -11,8 +11,8 @@ from torch import Tensor
 from photonic.backends.encoding import Geometry
 from photonic.physics.transmitter import Transmitter
 
-# of a level, between the channels' own curves and their expansion
-_LEVEL_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+# of a level, between the channels' own curves and their expansion: in D, of which a level is 1 / N, far below a count
+_LEVEL_TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-10}
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class LevelBasis:
         while count < len(s) and (scaled[:, count:] @ vh[count:]).abs().max() > _LEVEL_TOLERANCE[dtype]:
             count += 1
         return cls(scaled[:, :count].to(dtype), vh[:count].to(dtype), low)
+
+    @property
+    def common(self) -> LevelBasis:
+        """The first function alone: what all channels have in common, to within the spread of the modulators."""
+        return LevelBasis(self.weights[:, :1], self.functions[:1], self.lowest)
 
     def to(self, device: torch.device) -> LevelBasis:
         """The same on a device."""
