@@ -29,6 +29,7 @@ from works import Run, Work, convolution, linear, network, small_linear
 CHIPS = {
     "ring bank": ("typical", False),
     "ring bank without leakage": ("typical?channel_leakage=false", False),
+    "ring bank, one modulator curve": ("typical?channel_leakage=false&v_pi_spread=0&bias_spread_rad=0", False),
     "crossbar": ("crossbar-typical", True),
 }
 # ratios to plain PyTorch: of the exact chip, of the twin

@@ -65,6 +65,8 @@ class Timeline:
         p = self._parameters
         passed = self.clock_s - (self.clock_s if self._drawn_s is None else self._drawn_s)
         self._drawn_s = self.clock_s
+        if not self._drifts and p.warm_up_k == 0:
+            return Moment(self.clock_s, p.temperature_error_k, 1.0, None, None, None)
         step = torch.tensor([passed], dtype=torch.float64)
         now = {name: process.advance(step, generator)[0] for name, process in self._drifts.items()}
         warm = float(drift.warm_up(torch.tensor(self.clock_s, dtype=torch.float64), p.warm_up_k, p.warm_up_s))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,11 +28,10 @@ from photonic.backends.judgement import Judgement
 from photonic.backends.kept import Kept
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
 from photonic.backends.streams import CallStreams
-from photonic.backends.twin import statistics
+from photonic.backends.twin import statistics, validity
 from photonic.backends.twin.convolution import NativeConvolution
 from photonic.backends.twin.light import Light, lit
 from photonic.backends.twin.prepared import Noise, Prepared, join, moved, prepare
-from photonic.backends.twin.validity import RIN_SHARE, SAMPLED, examine, needs_tiles, refuse_unknown_effects
 from photonic.errors import ChipError, RangeError
 from photonic.physics import modulator
 from photonic.physics.detection import Gain
@@ -99,13 +97,14 @@ class TwinBackend(Backend):
         name: str | None = None,
     ) -> None:
         name = name or f"twin?device={device}"
-        refuse_unknown_effects(parameters, name)
+        validity.refuse_unknown_effects(parameters, name)
         chip = data_sheet(parameters, name, {})
         self._options = options or EncodingOptions()
         self._options.check(chip)
         super().__init__(BackendSpec(name=name, chip=chip, nominal=True, gradients=("ideal", "twin")))
         self.parameters = parameters
         self.chip_spec = chip
+        self._detector = parameters.noise
         self._streams = CallStreams("twin", device, seed, purpose)
         self._evaluation = Evaluation(
             parameters,
@@ -149,11 +148,12 @@ class TwinBackend(Backend):
         prepared = self._prepare(matrix, plan, x.dtype).prepared
         codes = self._codes(plan.scaled_images(x, geometry.groups), two_sided=plan.inputs == "time")
         kernel = tuple(weight.shape[2:])
-        sample = self._native.sample(codes, kernel, geometry, SAMPLED // prepared.worth[0].numel())
-        found, common = self._examine(self._light(sample, plan, prepared), prepared, NATIVE)
-        if found.common_share > RIN_SHARE:
+        sample = self._native.sample(codes, kernel, geometry, validity.SAMPLED // prepared.worth[0].numel())
+        light = self._light(sample, plan, prepared)
+        share, common = validity.shared(light, prepared, self._detector, self._options.shots)
+        if share > validity.RIN_SHARE:
             return None
-        self._judge(found)
+        found = self._judge(light, prepared, NATIVE, share)
         y, variance = self._native.convolve(codes, prepared, plan, kernel, geometry, common)
         shots = x.shape[0] * y.shape[2:].numel()
         self._count(prepared, shots, found, 2 if plan.inputs == "time" else 1)
@@ -175,8 +175,7 @@ class TwinBackend(Backend):
             light = self._light(codes, plan, prepared)
             again, common = self._fresh_light(codes, plan, prepared), self._common()
             way = AT_ONCE if again is None and common.none else BY_ROW
-            found, _ = self._examine(light.sample(SAMPLED // prepared.worth[0].numel()), prepared, way)
-            self._judge(found)
+            found = self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, way)
             self._count(prepared, x.shape[1], found, light.readings)
             y = statistics.outputs(light, again, prepared, common, self._streams.draws)
         # with two shots the difference is taken already
@@ -292,7 +291,7 @@ class TwinBackend(Backend):
         return Noise(p.noise, p.adc_noise_lsb**2 + quantisation, self._options.shots)
 
     def _common(self) -> statistics.Common:
-        noise, shots = self.parameters.noise, self._options.shots
+        noise, shots = self._detector, self._options.shots
         # the light carries each line's own RIN already
         rin = 0.0 if self._evaluation.device.transmitter.line_rin else noise.rin
         return statistics.Common(rin / shots, noise.common_mode / shots)
@@ -300,18 +299,30 @@ class TwinBackend(Backend):
     def _by_tile(self) -> bool:
         gains = self.site.gains
         least = (self._options.analog_gain or 1.0) if gains is None else float(gains.min())
-        return needs_tiles(self.parameters, least)
+        return validity.needs_tiles(self.parameters, least)
 
-    def _examine(self, sample: Light, prepared: Prepared, way: str) -> tuple[Judgement, Tensor]:
-        rail = math.inf if way == BY_TILE else self.chip_spec.count_range[1]
-        return examine(sample, prepared, self.parameters, self._options.shots, rail, way)
+    def _judge(self, light: Light, prepared: Prepared, way: str, share: float | None = None) -> Judgement:
+        """Refuses ranges where a product's way would be wrong, or tells the layer's judge.
 
-    def _judge(self, found: Judgement) -> None:
-        """Refuses ranges where a product's way would be wrong, or tells the layer's judge."""
-        if self.site.judge is not None:
-            self.site.judge(found)
+        Args:
+            light: of a sample of shots.
+            prepared: the weight.
+            way: of the product; only tile by tile can counts be coarse, and only there do they have rails.
+            share: what outputs share of the variance; None: asked for the judge alone.
+        """
+        readings, clipped, coarse, judge = prepared.worth.numel(), 0, 0, self.site.judge
+        if self.parameters.adc_bits is not None and way == BY_TILE:
+            readings, coarse = validity.coarse(light, prepared, self.parameters)
+        elif self.parameters.adc_bits is not None:
+            readings, clipped = validity.clipped(light, prepared, self.chip_spec.count_range[1])
+        if share is None and judge is not None:
+            share, _ = validity.shared(light, prepared, self._detector, self._options.shots)
+        found = Judgement(way, readings, clipped, coarse, share or 0.0)
+        if judge is not None:
+            judge(found)
         elif (refusal := found.refusal(self.site.name)) is not None:
             raise RangeError(refusal)
+        return found
 
     def _tile_by_tile(self, codes: Tensor, plan: Plan, chip: _OnChip, prepared: Prepared) -> Tensor:
         """Every tile read and converted for itself, as the exact chip does it."""
@@ -323,8 +334,7 @@ class TwinBackend(Backend):
         counts = torch.empty(cut.rows, cut.groups * cut.columns, inputs.shape[1], cut.m, dtype=codes.dtype)
         self._evaluation.counts(inputs, chip.tiles, chip.gain, Source(), counts)
         light = self._light(codes, replace(plan, inputs="plain"), prepared)
-        found, _ = self._examine(light.sample(SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
-        self._judge(found)
+        found = self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
         self._count(prepared, each, found, 1)
         y = encoding.decode(counts, chip.encoded).to(device)
         if shots > 1:

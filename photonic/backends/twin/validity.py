@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from photonic.backends.judgement import Judgement
 from photonic.backends.twin.light import Light
 from photonic.backends.twin.prepared import Prepared
 from photonic.errors import SpecError
 from photonic.physics.parameters import ChipParameters
+from photonic.records import NoiseModel
 
 # noise of a reading, in counts: from the first on, quantisation adds 1/12 count^2 of its own to within 2.5 % of the
 # variance, whatever the signal (Widrow and Kollar, Quantization Noise, ch. 4: exp(-2 pi^2 sigma^2)); below the second
@@ -66,36 +66,51 @@ def needs_tiles(parameters: ChipParameters, gain: float) -> bool:
     return math.sqrt(p.noise.thermal * (gain / p.lsb) ** 2 + p.adc_noise_lsb**2) < FINE_COUNTS
 
 
-def examine(
-    light: Light, prepared: Prepared, parameters: ChipParameters, shots: int, rail: float, way: str
-) -> tuple[Judgement, Tensor]:
-    """Looks at the tile outputs of a sample of shots.
+def clipped(light: Light, prepared: Prepared, rail: float) -> tuple[int, int]:
+    """Tile outputs of a sample of shots, and those of them that are beyond the rails.
 
     Args:
         light: (G, P, C, K) of the sample.
         prepared: the weight.
-        parameters: of the chip.
-        shots: averaged for a result.
-        rail: |count| at which the ADC clips; infinite where the product's way has rails of its own.
-        way: of the product.
-
-    Returns:
-        What was found, and (G, 1, M) the mean variance that outputs of a shot share.
+        rail: |count| at which the ADC clips.
     """
-    p, noise = parameters, parameters.noise
-    plus = light.plus if light.minus is None else torch.cat([light.plus, light.minus], dim=1)
-    # (G, C, P, M): what each tile gives, in the output
-    outputs = plus.transpose(1, 2) @ prepared.matrix.permute(0, 2, 3, 1)
-    s = prepared.column_power(plus)
-    count, worth = prepared.count.abs().unsqueeze(2), prepared.worth.unsqueeze(2)
-    clipped = coarse = 0
-    if p.adc_bits is not None:
-        clipped = 0 if math.isinf(rail) else int((outputs.abs() > (rail + 0.5) * count).sum())
-        detector = (s * noise.shot + noise.thermal) * worth.square()
-        least = COARSE_COUNTS**2 - p.adc_noise_lsb**2
-        coarse = int(((detector < least * count.square()) & (count > 0)).sum()) if least > 0 else 0
-    common = outputs.square() * noise.rin + (s * worth).square() * noise.common_mode
+    outputs = tile_outputs(light, prepared)
+    return outputs.numel(), int((outputs.abs() > (rail + 0.5) * prepared.count.abs().unsqueeze(2)).sum())
+
+
+def coarse(light: Light, prepared: Prepared, parameters: ChipParameters) -> tuple[int, int]:
+    """Tile outputs of a sample of shots, and those of them with less noise than ``COARSE_COUNTS``."""
+    noise, count = parameters.noise, prepared.count.unsqueeze(2)
+    least = COARSE_COUNTS**2 - parameters.adc_noise_lsb**2
+    s = prepared.column_power(light.plus)
+    detector = (s * noise.shot + noise.thermal) * prepared.worth.unsqueeze(2).square()
+    few = (detector < least * count.square()) & (count != 0)
+    return few.numel(), int(few.sum())
+
+
+def shared(light: Light, prepared: Prepared, noise: NoiseModel, shots: int) -> tuple[float, Tensor]:
+    """What outputs of one shot share of the variance at the worst output, and (G, 1, M) its mean: RIN.
+
+    Args:
+        light: (G, P, C, K) of a sample of shots.
+        prepared: the weight.
+        noise: of a reading, in D^2.
+        shots: averaged for a result.
+    """
+    outputs, s = tile_outputs(light, prepared), prepared.column_power(_each(light))
+    common = outputs.square() * noise.rin + (s * prepared.worth.unsqueeze(2)).square() * noise.common_mode
     common = common.sum(1).mean(1, keepdim=True).mul_(light.readings / shots)
     independent = prepared.variance(light.total, light.readings).mean(1, keepdim=True)
     share = common / (common + independent).clamp(min=torch.finfo(common.dtype).tiny)
-    return Judgement(way, outputs.numel(), clipped, coarse, float(share.max())), common
+    return float(share.max()), common
+
+
+def tile_outputs(light: Light, prepared: Prepared) -> Tensor:
+    """(G, C, P, M) what each tile gives in each shot, in the output."""
+    found: Tensor = _each(light).transpose(1, 2) @ prepared.matrix.permute(0, 2, 3, 1)
+    return found
+
+
+def _each(light: Light) -> Tensor:
+    """Light of every shot, both signs one after the other."""
+    return light.plus if light.minus is None else torch.cat([light.plus, light.minus], dim=1)
