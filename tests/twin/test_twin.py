@@ -211,6 +211,17 @@ def test_counters_say_what_the_exact_chip_would_have_spent() -> None:
     assert spent[0] == spent[1]
 
 
+def test_tile_by_tile_the_rails_are_counted() -> None:
+    """A mesh on its twin clips as the exact one does, and says so."""
+    fractions = []
+    for scheme in ("sim", "twin"):
+        backend = opened(scheme, "mesh-typical", 0, adc_full_scale=0.3).bind(Site())
+        backend.matmul(randn(1, 40, 16), randn(1, 16, 16))
+        fractions.append(backend.site.usage.saturated_fraction)
+    assert 0.05 < fractions[0] < 0.9
+    assert fractions[1] == pytest.approx(fractions[0], rel=0.05)
+
+
 def test_a_changed_weight_is_noticed_also_in_place() -> None:
     """Freshness is decided by comparing numbers."""
     twin = opened("twin", "typical", 0, thermal_noise_a_per_rthz=2e-11)

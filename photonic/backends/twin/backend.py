@@ -156,7 +156,7 @@ class TwinBackend(Backend):
         found = self._judge(light, prepared, NATIVE, share)
         y, variance = self._native.convolve(codes, prepared, plan, kernel, geometry, common)
         shots = x.shape[0] * y.shape[2:].numel()
-        self._count(prepared, shots, found, 2 if plan.inputs == "time" else 1)
+        self._count(prepared, shots * (2 if plan.inputs == "time" else 1) * self._options.shots, found)
         if not prepared.silent:
             statistics.add_noise_(y, variance, self._streams.draws)
         return plan.unscaled_images(y, geometry.groups)
@@ -176,7 +176,7 @@ class TwinBackend(Backend):
             again, common = self._fresh_light(codes, plan, prepared), self._common()
             way = AT_ONCE if again is None and common.none else BY_ROW
             found = self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, way)
-            self._count(prepared, x.shape[1], found, light.readings)
+            self._count(prepared, x.shape[1] * light.readings * self._options.shots, found)
             y = statistics.outputs(light, again, prepared, common, self._streams.draws)
         # with two shots the difference is taken already
         signs = "plain" if plan.inputs == "time" else plan.inputs
@@ -334,8 +334,9 @@ class TwinBackend(Backend):
         counts = torch.empty(cut.rows, cut.groups * cut.columns, inputs.shape[1], cut.m, dtype=codes.dtype)
         self._evaluation.counts(inputs, chip.tiles, chip.gain, Source(), counts)
         light = self._light(codes, replace(plan, inputs="plain"), prepared)
-        found = self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
-        self._count(prepared, each, found, 1)
+        self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
+        low, high = self.chip_spec.count_range
+        self._count(prepared, inputs.shape[1], int(((counts <= low) | (counts >= high)).sum()))
         y = encoding.decode(counts, chip.encoded).to(device)
         if shots > 1:
             y = y.unflatten(1, (shots, each)).mean(dim=1)
@@ -344,13 +345,13 @@ class TwinBackend(Backend):
             return plus - minus
         return y
 
-    def _count(self, prepared: Prepared, shots: int, found: Judgement, readings: int) -> None:
-        """What the exact chip would have spent; counts at the rails as the sample has them."""
+    def _count(self, prepared: Prepared, shots: int, saturated: Judgement | int) -> None:
+        """What the exact chip would have spent on the shots of one tile; counts at the rails, or a sample of them."""
         cut = prepared.cut
         grid = cut.rows * cut.groups * cut.columns
-        spent = grid * shots * readings * self._options.shots
-        counts = spent * cut.m
-        self._record(Usage(1, spent, grid, counts, round(found.clipped_fraction * counts)))
+        counts = grid * shots * cut.m
+        rails = saturated if isinstance(saturated, int) else round(saturated.clipped_fraction * counts)
+        self._record(Usage(1, grid * shots, grid, counts, rails))
 
     # ------------------------------------------------------------ the rest of a backend
 
