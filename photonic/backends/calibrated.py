@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from photonic.backends import encoding
-from photonic.backends.base import Backend, ConvGeometry, Programming, Site, columns, fold_output, unfold
+from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.encoding import EncodedWeight
 from photonic.backends.kept import Kept
 from photonic.backends.observation import Observation
+from photonic.backends.patches import tile_patches
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
 from photonic.errors import CalibrationError, SaturationError, SpecError
 from photonic.physics import modulator
@@ -88,7 +89,7 @@ class CalibratedBackend(Backend):
         for some in self._blocks(x.shape[0], rows, plan, encoded):
             block = x[some].detach().to(dtype)
             if by_image:
-                products = self._patches(block, plan, encoded, kernel, geometry)
+                products = self._ask(self._patches(block, plan, encoded, kernel, geometry), plan, encoded)
             else:
                 products = self._product(unfold(block, kernel, geometry), plan, encoded, dtype)
             parts.append(fold_output(products, block, weight, geometry))
@@ -177,9 +178,13 @@ class CalibratedBackend(Backend):
 
     def _call(self, x: Tensor, plan: Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
         """One call of the chip: x (G, b, N) to (G, b, M)."""
-        values = encoding.encode_input_signs(plan.scaled(x.detach().to(dtype)), plan.inputs)
+        return self._ask(self._tile_inputs(x.detach().to(dtype), plan, encoded), plan, encoded)
+
+    def _tile_inputs(self, x: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
+        """Codes (G C, b, n) of x (G, b, N); nothing else of them is left in memory while the chip measures."""
+        values = encoding.encode_input_signs(plan.scaled(x), plan.inputs)
         codes = encoding.input_codes(values, self.chip.spec, self._response)
-        return self._ask(encoding.tile_inputs(codes, encoded.cut, self.chip.spec.dark_code), plan, encoded)
+        return encoding.tile_inputs(codes, encoded.cut, self.chip.spec.dark_code)
 
     def _by_image(self, plan: Plan) -> bool:
         """Whether pixels can be encoded before they are cut into patches, each many times in them."""
@@ -188,15 +193,14 @@ class CalibratedBackend(Backend):
     def _patches(
         self, x: Tensor, plan: Plan, encoded: EncodedWeight, kernel: tuple[int, ...], geometry: ConvGeometry
     ) -> Tensor:
-        """One call of the chip for images (b, C_in, *size): products (G, b L, M)."""
+        """Codes (G C, b L, n) of the patches of images (b, C_in, *size)."""
         spec = self.chip.spec
         values = plan.scaled_images(x, geometry.groups)
         if plan.inputs == "time":
             values = torch.cat([values.clamp(min=0), values.neg().clamp_(min=0)])
         codes = modulator.codes(self._response.inputs, values)
-        codes = codes if spec.input_bits is None else codes.round_()
-        patches = columns(codes, kernel, geometry)
-        return self._ask(encoding.tile_columns(patches, encoded.cut, spec.dark_code, spec.code_dtype), plan, encoded)
+        codes = (codes if spec.input_bits is None else codes.round_()).to(spec.code_dtype)
+        return tile_patches(codes, kernel, geometry, encoded.cut, spec.dark_code)
 
     def _ask(self, inputs: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
         """One call of the chip: codes (G C, b, n), both signs where there are two, to (G, b, M)."""

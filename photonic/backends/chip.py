@@ -317,7 +317,9 @@ def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor) -> int:
 def _check_codes(name: str, codes: Tensor, limits: tuple[float, float]) -> None:
     if codes.numel() == 0:
         return
-    low, high = (float(v) for v in torch.aminmax(codes))
+    # in the order in which they lie in memory: a transposed view would be copied first
+    in_order = codes.permute(sorted(range(codes.ndim), key=codes.stride, reverse=True))
+    low, high = (float(v) for v in torch.aminmax(in_order))
     # NaN fails both comparisons, so it is refused here too
     if not (limits[0] <= low and high <= limits[1]):
         raise RangeError(f"{name}: codes must be in [{limits[0]:g}, {limits[1]:g}], found [{low:g}, {high:g}]")

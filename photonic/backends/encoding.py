@@ -111,17 +111,6 @@ def tile_inputs(v: Tensor, cut: Geometry, fill: float) -> Tensor:
     return v.reshape(g, b, cut.columns, cut.n).transpose(1, 2).reshape(g * cut.columns, b, cut.n)
 
 
-def tile_columns(columns: Tensor, cut: Geometry, fill: float, dtype: torch.dtype) -> Tensor:
-    """Codes of patches (B, G x N, L) to (G x C, B x L, n) in another dtype, in one copy."""
-    b, _, length = columns.shape
-    grouped = columns.unflatten(1, (cut.groups, cut.inputs))
-    tiles = columns.new_full((), fill, dtype=dtype).repeat(cut.groups, cut.columns, b, length, cut.n)
-    for c in range(cut.columns):
-        part = grouped[:, :, c * cut.n : (c + 1) * cut.n]  # (B, G, n or fewer, L)
-        tiles[:, c, ..., : part.shape[2]] = part.permute(1, 0, 3, 2)
-    return tiles.flatten(0, 1).flatten(1, 2)
-
-
 def tile_weight(weight: Tensor, cut: Geometry) -> Tensor:
     """(G, M, N) to (R, G x C, m, n), padded with zeros."""
     g, m_all, n_all = weight.shape
@@ -232,8 +221,9 @@ def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> 
         Codes (R, G x C, m, n), what D = 1 is worth in each output, and the sums of the programmed weights
         (R, G x C, m) each.
     """
-    scale = tiles.abs().amax(dim=-1 if per_row else (-2, -1), keepdim=True)
-    codes = (tiles / nonzero(scale)).mul_(response.weight_code_one)
+    codes = tiles.abs()
+    scale = codes.amax(dim=-1 if per_row else (-2, -1), keepdim=True)
+    torch.mul(tiles, response.weight_code_one / nonzero(scale), out=codes)
     if spec.weight_bits is not None:
         codes = codes.round_()
     scale = scale.squeeze(-1).expand(*tiles.shape[:-1])

@@ -33,6 +33,6 @@ class CallStreams:
         key = (*self._key, rank) if worker is None else (*self._key, rank, worker.id)
         if self._base is None or self._base[0] != key:
             self._base = key, seeds.derive(*key)
-        # torch's CPU generator takes 32 bits: consecutive calls of a stream get consecutive seeds, never the same one
-        self.draws.seed((self._base[1] + self.calls) % 2**32)
+        # consecutive calls of a stream get consecutive seeds, which differ in the bits that torch's generator takes too
+        self.draws.seed(self._base[1] + self.calls)
         self.calls += 1

@@ -163,14 +163,14 @@ class RingBank(Optics):
             through = self._leakage.remaining(tuning, common)
             return through.mul_(-2.0).add_(1.0).mul_(power), power
         # Lorentzian drop port; weight = drop - through = 2 L - 1
-        width = self.inverse_width[: codes.shape[-2]].to(dtype)
-        lorentzian = tuning.mul_(width).square_().add_(1.0).reciprocal_()
-        return lorentzian.mul_(2.0).sub_(1.0).mul_(power), power
+        detuned = tuning.mul_(self.inverse_width[: codes.shape[-2]].to(dtype))
+        weights = torch.addcmul(tuning.new_ones(()), detuned, detuned, out=detuned).reciprocal_().mul_(2.0).sub_(1.0)
+        return weights.mul_(power), power
 
     def _tuning(self, codes: Tensor) -> Tensor:
         """Resonances (T, m, N) from their channels, in nominal half linewidths, at the nominal temperature."""
         p, m = self.parameters, codes.shape[-2]
-        tuning = _detuning(codes / p.weight_code_one, p)
+        tuning = _detuning(codes, p)
         if p.thermal_crosstalk > 0:
             # half an FSR is as far as a ring is ever driven: beyond, its next resonance is nearer
             furthest = p.fsr_nm / 2 / p.half_linewidth_nm
@@ -197,12 +197,15 @@ class RingBank(Optics):
         )
 
 
-def _detuning(weights: Tensor, parameters: RingBankParameters) -> Tensor:
-    """Detuning in half linewidths at which a nominal ring gives the weight: the driver's linearising table.
+def _detuning(codes: Tensor, parameters: RingBankParameters) -> Tensor:
+    """Detuning in half linewidths at which a nominal ring has a code's weight: the driver's linearising table.
 
-    L = (1 + w) / 2 = 1 / (1 + d^2), so d = sqrt((1 - w) / (1 + w)), up to the reach of the heater.
+    With w = code / code_one, L = (1 + w) / 2 = 1 / (1 + d^2), so d = sqrt((1 - w) / (1 + w)), up to the reach of the
+    heater.
     """
-    reach = float("inf")
+    reach, one = math.inf, parameters.weight_code_one
     if parameters.max_detuning_nm is not None:
         reach = parameters.max_detuning_nm / parameters.half_linewidth_nm
-    return weights.neg().add_(1.0).div_(weights + 1.0).sqrt_().clamp_(max=reach)
+    # d^2 = 2 / (1 + w) - 1, without a second large tensor
+    squared = (codes + one).reciprocal_().mul_(2 * one).sub_(1.0)
+    return squared.clamp_(0.0, reach**2).sqrt_()

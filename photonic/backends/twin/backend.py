@@ -32,11 +32,12 @@ from photonic.backends.twin import statistics, validity
 from photonic.backends.twin.convolution import NativeConvolution
 from photonic.backends.twin.light import Light, lit
 from photonic.backends.twin.prepared import Noise, Prepared, join, moved, prepare
+from photonic.backends.twin.tilewise import OnChip
 from photonic.errors import ChipError, RangeError
 from photonic.physics import modulator
 from photonic.physics.detection import Gain
 from photonic.physics.device import Device
-from photonic.physics.evaluation import Evaluation, Source, Tiles
+from photonic.physics.evaluation import Evaluation, Tiles
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.transmitter import Transmitter
@@ -51,20 +52,11 @@ PREPARED_ELEMENTS = 2**18
 
 
 @dataclass(frozen=True)
-class _OnChip:
-    """A weight as the exact chip holds it."""
-
-    encoded: EncodedWeight
-    tiles: Tiles
-    gain: Gain
-
-
-@dataclass(frozen=True)
 class _Made:
     """A weight as the twin uses it; ``chip`` where it is read tile by tile."""
 
     prepared: Prepared
-    chip: _OnChip | None
+    chip: OnChip | None
 
 
 class TwinBackend(Backend):
@@ -165,15 +157,11 @@ class TwinBackend(Backend):
         """x (G, B, N) to (G, B, M) in its dtype."""
         made = self._prepare(weight, plan, x.dtype)
         prepared = made.prepared
-        values = plan.scaled(x)
-        if plan.inputs != "time":
-            values = encoding.encode_input_signs(values, plan.inputs)
-        codes = self._codes(values, two_sided=plan.inputs == "time")
         if made.chip is not None:
-            y = self._tile_by_tile(codes, plan, made.chip, prepared)
+            y = self._tile_by_tile(self._encoded_inputs(x, plan), plan, made.chip, prepared)
         else:
-            light = self._light(codes, plan, prepared)
-            again, common = self._fresh_light(codes, plan, prepared), self._common()
+            light, again = self._lit(self._encoded_inputs(x, plan), plan, prepared)
+            common = self._common()
             way = AT_ONCE if again is None and common.none else BY_ROW
             found = self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, way)
             self._count(prepared, x.shape[1] * light.readings * self._options.shots, found)
@@ -216,6 +204,13 @@ class TwinBackend(Backend):
         codes = modulator.codes(spec.response.inputs, values.abs())
         return (codes if spec.input_bits is None else codes.round_()).copysign_(values)
 
+    def _encoded_inputs(self, x: Tensor, plan: Plan) -> Tensor:
+        """Codes of x (G, B, N), with their sign where the plan takes two shots."""
+        values = plan.scaled(x)
+        if plan.inputs != "time":
+            values = encoding.encode_input_signs(values, plan.inputs)
+        return self._codes(values, two_sided=plan.inputs == "time")
+
     def _light(self, codes: Tensor, plan: Plan, prepared: Prepared) -> Light:
         """Of codes (G, B, N), the two signs in two shots where the plan says so."""
         transmitter, draws = self._transmitter(codes.device), self._streams.draws
@@ -227,11 +222,13 @@ class TwinBackend(Backend):
             return Light(of(codes))
         return Light(of(codes.clamp(min=0.0)), of(codes.neg().clamp_(min=0.0)))
 
-    def _fresh_light(self, codes: Tensor, plan: Plan, prepared: Prepared) -> Callable[[], Light] | None:
-        """Draws other light for the same codes, where every shot has its own."""
-        if not self._evaluation.device.transmitter.shots_differ:
-            return None
-        return lambda: self._light(codes, plan, prepared)
+    def _lit(self, codes: Tensor, plan: Plan, prepared: Prepared) -> tuple[Light, Callable[[], Light] | None]:
+        """The light of codes, and what draws it anew for them where every shot has its own."""
+
+        def draw() -> Light:
+            return self._light(codes, plan, prepared)
+
+        return draw(), draw if self._evaluation.device.transmitter.shots_differ else None
 
     def _transmitter(self, device: torch.device) -> Transmitter:
         """The modulators, on the device of the arithmetic."""
@@ -255,7 +252,8 @@ class TwinBackend(Backend):
         rows = max(1, PREPARED_ELEMENTS // (cut.groups * cut.inputs) // cut.m)
         if by_tile:
             rows = cut.rows
-        signed = F.pad(signed, (0, 0, 0, cut.rows * cut.m - cut.outputs))
+        if cut.rows * cut.m > cut.outputs:
+            signed = F.pad(signed, (0, 0, 0, cut.rows * cut.m - cut.outputs))
         parts: list[Prepared] = []
         matrix: Tensor | None = None
         for first in range(0, cut.rows, rows):
@@ -269,7 +267,7 @@ class TwinBackend(Backend):
         prepared = join(parts, cut, matrix).to(weight.device)
         self.site.encodings += 1
         self.site.encode_seconds += time.perf_counter() - started
-        chip = _OnChip(replace(encoded, cut=cut), tiles, gain) if by_tile else None
+        chip = OnChip(replace(encoded, cut=cut), tiles, gain) if by_tile else None
         return _Made(prepared, chip)
 
     def _program(self, weight: Tensor, rows: slice, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Gain]:
@@ -324,22 +322,14 @@ class TwinBackend(Backend):
             raise RangeError(refusal)
         return found
 
-    def _tile_by_tile(self, codes: Tensor, plan: Plan, chip: _OnChip, prepared: Prepared) -> Tensor:
+    def _tile_by_tile(self, codes: Tensor, plan: Plan, chip: OnChip, prepared: Prepared) -> Tensor:
         """Every tile read and converted for itself, as the exact chip does it."""
-        cut, device, shots = prepared.cut, codes.device, self._options.shots
         if plan.inputs == "time":
             codes = torch.cat([codes.clamp(min=0.0), codes.neg().clamp_(min=0.0)], dim=1)
-        each = codes.shape[1]
-        inputs = encoding.tile_inputs(codes.cpu(), cut, self.chip_spec.dark_code).repeat(1, shots, 1)
-        counts = torch.empty(cut.rows, cut.groups * cut.columns, inputs.shape[1], cut.m, dtype=codes.dtype)
-        self._evaluation.counts(inputs, chip.tiles, chip.gain, Source(), counts)
+        y, rails = chip.read(codes, self._options.shots, self._evaluation, self.chip_spec)
         light = self._light(codes, replace(plan, inputs="plain"), prepared)
         self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
-        low, high = self.chip_spec.count_range
-        self._count(prepared, inputs.shape[1], int(((counts <= low) | (counts >= high)).sum()))
-        y = encoding.decode(counts, chip.encoded).to(device)
-        if shots > 1:
-            y = y.unflatten(1, (shots, each)).mean(dim=1)
+        self._count(prepared, codes.shape[1] * self._options.shots, rails)
         if plan.inputs == "time":
             plus, minus = y.chunk(2, dim=1)
             return plus - minus

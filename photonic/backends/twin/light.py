@@ -43,9 +43,14 @@ class Light:
         return Light(self.plus[:, ::step], None if self.minus is None else self.minus[:, ::step])
 
     @property
+    def shots(self) -> tuple[Tensor, ...]:
+        """Of each shot for one result, 1 or 2."""
+        return (self.plus,) if self.minus is None else (self.plus, self.minus)
+
+    @property
     def readings(self) -> int:
         """Shots for one result, 1 or 2."""
-        return 1 if self.minus is None else 2
+        return len(self.shots)
 
 
 def lit(codes: Tensor, cut: Geometry, transmitter: Transmitter, constant: bool, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,33 +74,31 @@ def _row_by_row(
     """A factor on a shot's outputs is the same factor on its light, so that the column tiles stay one product."""
     g, b, c = light.plus.shape[:3]
     cut, generator = prepared.cut, draws.on(light.plus.device)
-    y = light.plus.new_empty(g, b, cut.outputs)
-    shared = torch.empty_like(light.plus)
+
+    def factors(mean: float, variance: float) -> Tensor:
+        # of all rows at once: between two products on all cores, a small draw on one of them costs the most
+        return light.plus.new_empty(cut.rows, g, b, c, 1).normal_(mean, math.sqrt(variance), generator=generator)
+
+    readings = range(light.readings)
+    rin = [factors(1.0, common.rin) for _ in readings] if common.rin > 0 else []
+    balance = [factors(0.0, common.common_mode) for _ in readings] if common.common_mode > 0 else []
+    shared = torch.empty_like(light.plus) if rin else None
+    parts = []
     for row in range(cut.rows):
         rows = slice(row * cut.m, min((row + 1) * cut.m, cut.outputs))
         now = light if again is None or row == 0 else again()
-        _shaken(now, common.rin, generator, shared)
-        part = torch.baddbmm(base[..., rows], shared.flatten(2), prepared.matrix[:, rows].flatten(2).mT)
-        if common.common_mode > 0:
-            for each in (now.plus, *([] if now.minus is None else [now.minus])):
-                factor = each.new_empty(g, b, c, 1).normal_(0.0, math.sqrt(common.common_mode), generator=generator)
-                _add_common_mode(part, each, factor, prepared, rows)
-        y[..., rows] = part
-    return y
+        seen = now.difference if shared is None else _shaken(now, [rho[row] for rho in rin], shared)
+        part = torch.bmm(seen.flatten(2), prepared.matrix[:, rows].flatten(2).mT)
+        for each, rho in zip(now.shots if balance else (), balance, strict=True):
+            _add_common_mode(part, each, rho[row], prepared, rows)
+        parts.append(part)
+    return torch.cat(parts, dim=-1).add_(base)
 
 
-def _shaken(light: Light, rin: float, generator: torch.Generator, out: Tensor) -> None:
-    """The light that the mean follows, each column tile's shot times a factor of its own."""
-    if rin == 0:
-        out.copy_(light.difference)
-        return
-
-    def factor() -> Tensor:
-        return light.plus.new_empty(*light.plus.shape[:3], 1).normal_(1.0, math.sqrt(rin), generator=generator)
-
-    torch.mul(light.plus, factor(), out=out)
-    if light.minus is not None:
-        out.addcmul_(light.minus, factor(), value=-1.0)
+def _shaken(light: Light, factors: Sequence[Tensor], out: Tensor) -> Tensor:
+    """The light that the mean follows, each column tile's shot times a factor of its own; overwrites ``out``."""
+    torch.mul(light.plus, factors[0], out=out)
+    return out if light.minus is None else out.addcmul_(light.minus, factors[1], value=-1.0)
 
 
 def _add_common_mode(part: Tensor, light: Tensor, factor: Tensor, prepared: Prepared, rows: slice) -> None:
