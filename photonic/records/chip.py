@@ -1,4 +1,4 @@
-"""Frozen records: what a chip says of itself, and what a calibration says of a chip.
+"""What a chip says of itself.
 
 Everything is in the units of DESIGN section 2: a level T is the fraction of a channel's full optical power, D is the
 signed result of an output (1 when all inputs and all nominal weights are +1), S the total detected power in the same
@@ -8,34 +8,12 @@ unit, a count is one ADC reading.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from photonic.errors import RecordError
-
-
-class Record(BaseModel):
-    """A frozen pydantic record that refuses unknown keys with an error of the project's tree."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def __init__(self, **fields: Any) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise RecordError(_explain(type(self).__name__, error)) from error
-
-
-def _explain(name: str, error: ValidationError) -> str:
-    """Puts a pydantic error on one line: each field, what is wrong with it, and what was found."""
-    parts = []
-    for item in error.errors():
-        where = ".".join(str(step) for step in item["loc"]) or "record"
-        found = f" (found {item['input']!r})" if item["loc"] else ""
-        parts.append(f"{where}: {item['msg']}{found}")
-    return f"{name} is not valid: " + "; ".join(parts)
+from photonic.records.base import Record
 
 
 def effective_bits(span: float, variance: float) -> float | None:
@@ -220,20 +198,6 @@ class ChipSpec(Record):
             lsb = 1.0 / abs(self.response.counts_per_d[0])
             variance += lsb * lsb / 12.0
         return effective_bits(2.0 * self.adc_full_scale, variance)
-
-
-class Calibration(Record):
-    """The record that turns a chip into a backend; *nominal* when computed from the data sheet alone."""
-
-    schema_version: Literal[1] = 1
-    chip_id: str = Field(min_length=1)
-    nominal: bool
-    response: Response
-
-    @classmethod
-    def from_spec(cls, spec: ChipSpec) -> Calibration:
-        """The nominal calibration: what the chip's data sheet promises, nothing measured."""
-        return cls(chip_id=spec.chip_id, nominal=True, response=spec.response)
 
 
 class BackendSpec(Record):
