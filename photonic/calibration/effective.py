@@ -1,0 +1,92 @@
+"""The matrix that each weight setting really was, from counts: linear least squares in the light of its inputs.
+
+Such a matrix with its spread is all that a setting's shots say of the weights (the model is linear in them, and noise
+within one setting is nearly even), and needs no model of how codes make weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photonic.calibration.model import Array
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One weight setting and its shots.
+
+    Attributes:
+        codes: (M, N) weight codes.
+        inputs: (B, N) input codes.
+        volts: (B, M) counts, corrected for the ADC.
+        usable: (M,) outputs that stayed off the rails.
+    """
+
+    codes: Array
+    inputs: Array
+    volts: Array
+    usable: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Effective:
+    """Matrices of K settings.
+
+    Attributes:
+        codes: (K, M, N).
+        matrix: (K, M, N) counts of an input at full level; NaN where an output was not usable.
+        variance: (K, M) mean over j of its variance, in counts^2.
+        zero: (M,) counts without light.
+        zero_se: its standard error.
+        noise: (M,) variance of a shot, in counts^2.
+    """
+
+    codes: Array
+    matrix: Array
+    variance: Array
+    zero: Array
+    zero_se: Array
+    noise: Array
+
+
+def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero: Array | None) -> Effective:
+    """Solves every setting for its matrix.
+
+    Args:
+        settings: K of them.
+        light: (B, N) of the inputs of each.
+        zero: (M,) known from readings in the dark; None: found from these, one for all settings.
+    """
+    n = light[0].shape[1]
+    found, spread, noise, free = [], [], [], zero is None
+    for setting, levels in zip(settings, light, strict=True):
+        design = np.concatenate([levels, np.ones((len(levels), 1))], axis=1) if free else levels
+        target = setting.volts if zero is None else setting.volts - zero
+        inverse = np.linalg.inv(design.T @ design)
+        solution = inverse @ (design.T @ target)
+        residual = target - design @ solution
+        per_shot = (residual**2).sum(0) / (len(levels) - design.shape[1])
+        noise.append(np.where(setting.usable, per_shot, np.nan))
+        spread.append(np.diag(inverse))
+        found.append(np.where(setting.usable, solution, np.nan))
+    each, matrices, per_unit = np.nanmean(np.array(noise), axis=0), np.array(found), np.array(spread)
+    zeros, zeros_se = (zero, np.zeros_like(zero)) if zero is not None else _pooled(matrices[:, n], per_unit[:, n], each)
+    return Effective(
+        codes=np.array([setting.codes for setting in settings]),
+        matrix=matrices[:, :n].transpose(0, 2, 1),
+        variance=each * per_unit[:, :n].mean(1, keepdims=True),
+        zero=zeros,
+        zero_se=zeros_se,
+        noise=each,
+    )
+
+
+def _pooled(values: Array, per_unit: Array, noise: Array) -> tuple[Array, Array]:
+    """Intercepts (K, M) weighed by their variances, and the standard error of the result."""
+    weight = np.where(np.isnan(values), 0.0, 1.0 / per_unit[:, None])
+    total = weight.sum(0)
+    return np.nansum(values * weight, axis=0) / total, np.sqrt(noise / total)

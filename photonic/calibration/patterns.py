@@ -1,0 +1,105 @@
+"""Weight settings and input vectors that a calibration measures, as codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from photonic.physics import modulator
+from photonic.records import ChipSpec
+
+# of the ADC's range: what a pattern aims at; the rest is for gains and offsets that are not nominal yet
+_USED_RANGE = 0.9
+# of random results, between zero and the rails
+_DEVIATIONS = 4.5
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Draws codes for a chip with one code per weight.
+
+    Attributes:
+        spec: of the chip.
+        generator: owned by the caller.
+    """
+
+    spec: ChipSpec
+    generator: torch.Generator
+
+    def weights_uniform(self) -> Tensor:
+        """Codes (M, N) drawn evenly over the whole range: every element meets every code."""
+        low, high = self.spec.weight_code_range
+        drawn = torch.rand(self._shape, generator=self.generator, dtype=torch.float64)
+        return self._codes(drawn * (high - low) + low, self.spec.weight_bits)
+
+    def weights_with_sum(self, results: Tensor) -> Tensor:
+        """Codes (M, N) whose rows nominally give D = ``results`` (M,) with all inputs at full level.
+
+        A random part of each row stands at +r, the rest at -r, the last one in between, r being as large as the code
+        range allows: the same D is made by other elements every time.
+        """
+        m, n = self._shape
+        low, high = self.spec.weight_code_range
+        least, most = low / self._one, high / self._one
+        share = ((results - least) / (most - least)).clamp(0.0, 1.0) * n
+        rank = torch.rand(m, n, generator=self.generator, dtype=torch.float64).argsort(dim=1)
+        filled = (share.unsqueeze(1) - rank).clamp(0.0, 1.0)
+        return self._codes((least + (most - least) * filled) * self._one, self.spec.weight_bits)
+
+    def inputs_binary(self, shots: int, share: Tensor | float = 0.5) -> Tensor:
+        """Codes (B, N): every channel dark or full, full with probability ``share`` (a number, or (B, 1))."""
+        chosen = torch.rand(shots, self.spec.n_inputs, generator=self.generator, dtype=torch.float64) < share
+        return self._levels(chosen.to(torch.float64))
+
+    def inputs_uniform(self, shots: int, share: float = 1.0) -> Tensor:
+        """Codes (B, N) drawn evenly over the range of the converters, in a random ``share`` of the channels."""
+        low, high = self.spec.input_code_range
+        shape = shots, self.spec.n_inputs
+        drawn = torch.rand(shape, generator=self.generator, dtype=torch.float64) * (high - low) + low
+        lit = torch.rand(shape, generator=self.generator, dtype=torch.float64) < share
+        return self._codes(torch.where(lit, drawn, self.spec.dark_code), self.spec.input_bits)
+
+    @property
+    def share_in_range(self) -> float:
+        """How many of the channels may be full, so that random weights hardly ever reach the ADC's rails.
+
+        With weights drawn evenly, D has the standard deviation sqrt(share / (3 N)), in units of the largest weight.
+        """
+        low, high = self.spec.weight_code_range
+        most = max(abs(low), abs(high)) / self._one
+        return min(0.5, 3 * self.spec.n_inputs * (self.spec.adc_full_scale / (_DEVIATIONS * most)) ** 2)
+
+    def inputs_subsets(self, shots: int, share: Tensor) -> Tensor:
+        """Codes (B, N): exactly ``share`` (B,) of the channels full, a random subset, and the rest of it one between."""
+        n = self.spec.n_inputs
+        rank = torch.rand(shots, n, generator=self.generator, dtype=torch.float64).argsort(dim=1)
+        return self._levels((share.unsqueeze(1) * n - rank).clamp(0.0, 1.0))
+
+    def results(self, count: int, reach: float = 1.0) -> Tensor:
+        """(count,) values of D spread evenly over the ADC's range, in random order."""
+        edge = self.spec.adc_full_scale * _USED_RANGE * reach
+        spread = torch.linspace(-edge, edge, max(count, 2), dtype=torch.float64)[:count]
+        return spread[torch.randperm(count, generator=self.generator)]
+
+    def uniform(self, count: int, low: float, high: float) -> Tensor:
+        """(count,) numbers drawn evenly."""
+        return torch.rand(count, generator=self.generator, dtype=torch.float64) * (high - low) + low
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.spec.n_outputs, self.spec.n_inputs
+
+    @property
+    def _one(self) -> float:
+        return self.spec.response.weight_code_one
+
+    def _levels(self, levels: Tensor) -> Tensor:
+        """Codes that nominally send these levels, from the darkest (0) to the fullest (1)."""
+        transfer = self.spec.response.inputs
+        low, high = self.spec.input_code_range
+        return self._codes(modulator.codes(transfer, levels).clamp(low, high), self.spec.input_bits)
+
+    def _codes(self, values: Tensor, bits: int | None) -> Tensor:
+        return values.to(self.spec.code_dtype) if bits is None else values.round().to(self.spec.code_dtype)

@@ -1,0 +1,186 @@
+"""What a calibration measures, in which order: shots are spent by design, not evenly.
+
+| part | share | for |
+| --- | --- | --- |
+| allan | 4 % | one vector over and over: how long averaging helps |
+| dark | 2 % | no light: zero of each output, noise floor |
+| one row | 1 % | polarity and order of the outputs |
+| matrix | 45 % | random codes and inputs: gains, input transfer, programming curves, crosstalk |
+| ramp | 12 % | all of the ADC's range, the same D from different subsets of inputs: INL apart from the inputs' curvature |
+| noise | 18 % | one vector over and over, at S from 0 to 1 and |D| up to the range: V(S, D), what outputs share |
+| verify | 18 % | the same kinds of points, other ones, later: for the verdict alone |
+
+The parts but the last are in random order, so that drift becomes noise and not a slope, with a reference reading in
+between at even intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from photonic.calibration.patterns import Patterns
+from photonic.calibration.reading import Reading
+from photonic.errors import CalibrationError
+from photonic.records import ChipSpec
+
+SHARES = {"allan": 0.04, "dark": 0.02, "row": 0.01, "matrix": 0.45, "ramp": 0.12, "noise": 0.18, "verify": 0.18}
+REFERENCES = 64  # of a whole plan
+REFERENCE_SHOTS = 32
+LEAST_BUDGET = 200_000
+_PER_ELEMENT = 244  # shots for each weight: 1 M for 64 x 64
+# samples for each statement of the verification (reference/calibration.md 4: +-10 % of a variance takes 2,400)
+POOLED = 7_000
+
+
+def default_budget(spec: ChipSpec) -> int:
+    """Shots that the default calibration of a chip takes: a million for 64 x 64."""
+    return max(LEAST_BUDGET, _PER_ELEMENT * spec.n_outputs * spec.n_inputs)
+
+
+def make_plan(spec: ChipSpec, budget: int, generator: torch.Generator) -> list[Reading]:
+    """The readings of a calibration, in order.
+
+    Args:
+        spec: of the chip, whose layout gives each weight a code.
+        budget: shots, of which the plan takes a few less.
+        generator: of patterns and order; owned by the caller.
+
+    Raises:
+        CalibrationError: a mesh, or a budget below what the smallest plan takes.
+    """
+    if spec.layout != "elementwise":
+        raise CalibrationError(
+            f"chip {spec.chip_id} has layout {spec.layout!r}; this version calibrates chips with a code for each weight"
+        )
+    least = least_budget(spec)
+    if budget < least:
+        raise CalibrationError(
+            f"a calibration of {spec.n_outputs} x {spec.n_inputs} takes at least {least:,} shots, found {budget:,}"
+        )
+    plan = _Planner(spec, budget - REFERENCES * REFERENCE_SHOTS, generator)
+    fit = [*plan.dark(), *plan.rows(), *plan.matrix(), *plan.ramps(), *plan.noise()]
+    order = torch.randperm(len(fit), generator=generator).tolist()
+    later = list(plan.verify())
+    reference = plan.reference()
+    shuffled = plan.allan(reference) + [fit[index] for index in order]
+    return [*_with_references(shuffled, reference, 0, REFERENCES * 3 // 4), *_with_references(later, reference, 1)]
+
+
+def least_budget(spec: ChipSpec) -> int:
+    """What every part needs at least: enough settings for every curve, and pooled samples for the verdict."""
+    settings = 4 * spec.n_inputs * 2 * spec.n_inputs / SHARES["matrix"]
+    points = 24 * _repeats(spec) / SHARES["verify"]
+    return math.ceil(max(settings, points)) + REFERENCES * REFERENCE_SHOTS
+
+
+def _repeats(spec: ChipSpec) -> int:
+    """Of a verification's point, so that all outputs together give enough samples."""
+    return math.ceil(POOLED / spec.n_outputs)
+
+
+def _with_references(
+    readings: Sequence[Reading], reference: Reading, block: int, count: int = REFERENCES // 4
+) -> Iterator[Reading]:
+    """The readings with references at even intervals, the first before all."""
+    every = max(1, math.ceil(len(readings) / count))
+    for index, reading in enumerate(readings):
+        if index % every == 0:
+            yield Reading("reference", reference.weights, reference.inputs, reference.conditions, block)
+        yield reading
+
+
+class _Planner:
+    """Makes the readings of each part."""
+
+    def __init__(self, spec: ChipSpec, budget: int, generator: torch.Generator) -> None:
+        self._spec, self._budget = spec, budget
+        self._patterns = Patterns(spec, generator)
+        self._m, self._n = spec.n_outputs, spec.n_inputs
+        lit = spec.conditions.get("laser_power")
+        self._lit: Mapping[str, float | str] = {} if lit is None else {"laser_power": max(float(v) for v in lit)}
+        self._dark_offered = lit is not None and 0.0 in lit
+
+    def _shots(self, part: str) -> int:
+        return int(self._budget * SHARES[part])
+
+    def _reading(self, part: str, weights: Tensor, inputs: Tensor, block: int = 0, dark: bool = False) -> Reading:
+        conditions = {**self._lit, "laser_power": 0.0} if dark else self._lit
+        return Reading(part, weights.flatten(), inputs, conditions, block)
+
+    def reference(self) -> Reading:
+        """A vector whose results lie all over the ADC's range."""
+        weights = self._patterns.weights_with_sum(self._patterns.results(self._m, 0.9) / 0.5)
+        inputs = self._patterns.inputs_subsets(1, torch.tensor([0.5], dtype=torch.float64))
+        return self._reading("reference", weights, inputs.expand(REFERENCE_SHOTS, -1).contiguous())
+
+    def allan(self, reference: Reading) -> list[Reading]:
+        """The reference vector without a pause."""
+        shots = 2 ** int(math.log2(self._shots("allan")))
+        inputs = reference.inputs[:1].expand(shots, -1).contiguous()
+        return [Reading("allan", reference.weights, inputs, reference.conditions, 0)]
+
+    def dark(self) -> Iterator[Reading]:
+        """No light, in 8 readings over the sweep; nothing where the source cannot be switched off."""
+        if not self._dark_offered:
+            return
+        for _ in range(8):
+            inputs = self._patterns.inputs_binary(self._shots("dark") // 8)
+            yield self._reading("dark", self._patterns.weights_uniform(), inputs, dark=True)
+
+    def rows(self) -> Iterator[Reading]:
+        """One row at a time has a result, the others none."""
+        result = 0.9 * self._spec.adc_full_scale
+        shots = max(2, self._shots("row") // self._m)
+        for row in range(self._m):
+            results = torch.zeros(self._m, dtype=torch.float64)
+            results[row] = min(0.95, 4 * result)
+            share = torch.full((shots,), result / float(results[row]), dtype=torch.float64)
+            inputs = self._patterns.inputs_subsets(shots, share)
+            yield self._reading("row", self._patterns.weights_with_sum(results), inputs)
+
+    def matrix(self) -> Iterator[Reading]:
+        """Random codes; two thirds of the inputs 0 or 1, which says most of a weight, the rest all over the transfer."""
+        share = self._patterns.share_in_range
+        each = max(2 * self._n, min(512, 8 * self._n))
+        for _ in range(max(4 * self._n, self._shots("matrix") // each)):
+            binary = self._patterns.inputs_binary(each - each // 3, share)
+            inputs = torch.cat([binary, self._patterns.inputs_uniform(each // 3, min(1.0, 2 * share))])
+            yield self._reading("matrix", self._patterns.weights_uniform(), inputs)
+
+    def ramps(self) -> Iterator[Reading]:
+        """Results over the whole range and a little beyond, by subsets of the inputs; rows of either sign."""
+        each, edge = 256, 1.1 * self._spec.adc_full_scale
+        for index in range(max(6, self._shots("ramp") // each)):
+            full = (1.0, 0.5, edge)[index % 3]
+            signs = torch.where(self._patterns.uniform(self._m, 0, 1) < 0.5, -1.0, 1.0)
+            share = self._patterns.uniform(each, 0.0, min(1.0, edge / full))
+            inputs = self._patterns.inputs_subsets(each, share)
+            yield self._reading("ramp", self._patterns.weights_with_sum(full * signs), inputs)
+
+    def noise(self) -> Iterator[Reading]:
+        """One vector many times: S at five levels, the rows' results all over the range."""
+        each = 512
+        for index in range(max(15, self._shots("noise") // each)):
+            yield self._point("noise", (0.0, 0.25, 0.5, 1.0, 1.0)[index % 5], each, 0)
+
+    def verify(self) -> Iterator[Reading]:
+        """Points of their own: half of them built for their results, half all random."""
+        shots, repeats = self._shots("verify"), _repeats(self._spec)
+        points = max(24, min(200, shots // repeats))
+        for index in range(points):
+            if index % 2:
+                inputs = self._patterns.inputs_uniform(1).expand(shots // points, -1).contiguous()
+                yield self._reading("verify", self._patterns.weights_uniform(), inputs, 1)
+            else:
+                yield self._point("verify", index / max(1, points - 2), shots // points, 1)
+
+    def _point(self, part: str, share: float, repeats: int, block: int) -> Reading:
+        """One vector with S = ``share`` and results all over what that much light can give."""
+        results = self._patterns.results(self._m) / max(share, 1e-6)
+        weights = self._patterns.weights_with_sum(results.clamp(-0.95, 0.95))
+        inputs = self._patterns.inputs_subsets(1, torch.tensor([share], dtype=torch.float64))
+        return self._reading(part, weights, inputs.expand(repeats, -1).contiguous(), block)

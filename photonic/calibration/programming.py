@@ -1,0 +1,254 @@
+"""From weight codes to weights: a few curves for all elements, numbers for each, and what neighbours take.
+
+Fitted to the effective matrices of many random settings. Elements, curve and neighbours are each linear in their own
+parameters, so they take turns; the neighbours' part is made orthogonal to the elements' before it is solved, which
+leaves few turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from photonic.calibration.effective import Effective
+from photonic.calibration.model import NO_NEIGHBOURS, NO_OFFSETS, Array, powers, shifted
+from photonic.records import ChipSpec
+
+POWERS = 6  # of s, in what a neighbour takes: light of a ring far off its channel falls steeply
+_MOST_KNOTS = 257
+_TURNS = 8
+_SMOOTH_KNOTS = 33
+FAR = 1e6  # a target as far away as this makes the neighbours' part a sum
+
+Offsets = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Crosstalk:
+    """A hypothesis on neighbours: which, and towards what they move a weight."""
+
+    name: str
+    offsets: Offsets
+    target: float
+
+
+NO_CROSSTALK = Crosstalk("none", (), 1.0)
+
+
+def beside(reach: int, target: float) -> Crosstalk:
+    """The elements up to ``reach`` away in the same row."""
+    offsets = tuple((0, d) for step in range(1, reach + 1) for d in (-step, step))
+    return Crosstalk(f"row, {reach} away, {_towards(target)}", offsets, target)
+
+
+def around(target: float) -> Crosstalk:
+    """The four elements around."""
+    return Crosstalk(f"4 around, {_towards(target)}", ((0, -1), (0, 1), (-1, 0), (1, 0)), target)
+
+
+def _towards(target: float) -> str:
+    return "as a sum" if target == FAR else f"towards {target:+g}"
+
+
+@dataclass(frozen=True)
+class Programming:
+    """The fit, in counts of an input at full level.
+
+    Attributes:
+        scale: (M, N) g_i p_j / N, the rank-one part of the slopes.
+        raw: (M, N, Q) coefficients of the curves, in counts.
+        raw_se: their standard errors.
+        curves: (Q, K): 1, s, and what elements differ by, at evenly spread codes.
+        crosstalk: the hypothesis.
+        neighbour: (L, POWERS).
+        neighbour_se: standard errors.
+        residual: (M, N) mean square of what is left over its expected variance.
+    """
+
+    scale: Array
+    raw: Array
+    raw_se: Array
+    curves: Array
+    crosstalk: Crosstalk
+    neighbour: Array
+    neighbour_se: Array
+    residual: Array
+
+    @property
+    def offsets(self) -> Array:
+        """(L, 2)."""
+        return np.array(self.crosstalk.offsets, dtype=float).reshape(-1, 2) if self.crosstalk.offsets else NO_OFFSETS
+
+
+def rank_one(slopes: Array) -> tuple[Array, Array]:
+    """g (M,) and p (N,) of slopes (M, N) in the documented gauge: mean of p is 1, mean over j of slope / (g p) is 1."""
+    p = np.ones(slopes.shape[1])
+    for _ in range(50):
+        g = (slopes / p).mean(1)
+        p = (slopes / g[:, None]).mean(0)
+        p /= p.mean()
+    return (slopes / p).mean(1), p
+
+
+def fit_programming(spec: ChipSpec, data: Effective, crosstalk: Crosstalk) -> Programming:
+    """Fits elements, curve and neighbours to the matrices of all settings."""
+    fit = _Fit(spec, data, crosstalk)
+    for _ in range(_TURNS):
+        fit.elements()
+        if crosstalk.offsets:
+            fit.neighbours()
+            fit.elements()
+        fit.improve_curves()
+    fit.elements()
+    return fit.result()
+
+
+def _first_curves(line: Array) -> Array:
+    """1, the line, and its square and cube, from which the learned curves start."""
+    return _gauged(np.stack([np.ones_like(line), line, line**2, line**3]), line)
+
+
+def _gauged(curves: Array, line: Array) -> Array:
+    """The line through s is code / one; the others have no part along 1, s and each other, and a mean square of 1."""
+    found = curves.copy()
+    tilt, shift = np.polyfit(line, found[1], 1)
+    found[1] = (found[1] - shift) / tilt
+    for index in range(2, len(found)):
+        others = found[:index]
+        found[index] -= others.T @ np.linalg.lstsq(others.T, found[index], rcond=None)[0]
+        found[index] /= np.sqrt((found[index] ** 2).mean())
+    return found
+
+
+def fit_elements(spec: ChipSpec, data: Effective, shared: Programming) -> Programming:
+    """Fits all elements with the curve and the neighbours of another fit."""
+    fit = _Fit(spec, data, shared.crosstalk, shared.curves)
+    fit.coefficients = shared.neighbour
+    fit.refresh()
+    for _ in range(3 if shared.crosstalk.offsets else 1):
+        fit.elements()  # the scale of what neighbours take follows from the elements
+    return replace(fit.result(), neighbour_se=shared.neighbour_se)
+
+
+def misfit(spec: ChipSpec, data: Effective, found: Programming) -> float:
+    """Mean of squared residual over variance of settings that the fit has not seen; 1 where nothing is missed."""
+    fit = _Fit(spec, data, found.crosstalk, found.curves)
+    fit.raw, fit.coefficients, fit.scale = found.raw, found.neighbour, found.scale
+    fit.refresh()
+    return float(np.nanmean(fit.residual() ** 2 / data.variance[..., None]))
+
+
+class _Fit:
+    """The state of a fit that takes turns."""
+
+    def __init__(self, spec: ChipSpec, data: Effective, crosstalk: Crosstalk, curves: Array | None = None) -> None:
+        low, high = spec.weight_code_range
+        self._data, self._crosstalk = data, crosstalk
+        # every code has a value of its own where there are not too many: levels of a cell are steps
+        knots = _MOST_KNOTS if spec.weight_bits is None else min(_MOST_KNOTS, round(high - low) + 1)
+        self._line = np.linspace(low, high, knots) / spec.response.weight_code_one
+        self.curves = _first_curves(self._line) if curves is None else curves
+        self.coefficients = np.zeros((len(crosstalk.offsets), POWERS)) if crosstalk.offsets else NO_NEIGHBOURS
+        self._known = ~np.isnan(data.matrix)
+        self._y = np.where(self._known, data.matrix, 0.0)
+        self._weight = self._known / data.variance[..., None]
+        self._position = (data.codes - low) / (high - low) * (knots - 1)
+        self._errors = np.zeros(0)
+        self.raw = np.zeros((*self._y.shape[1:], len(self.curves)))
+        self.scale = np.zeros(self._y.shape[1:])
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The curves at all codes, and what neighbours take."""
+        at = np.arange(self.curves.shape[1])
+        self._basis = np.stack([np.interp(self._position, at, curve) for curve in self.curves], axis=-1)
+        self._taken = np.zeros_like(self._y)
+        for offset, row in zip(self._crosstalk.offsets, self.coefficients, strict=True):
+            self._taken += shifted(powers(self._basis[..., 1], row), *offset)
+
+    @property
+    def _own(self) -> Array:
+        own: Array = np.einsum("kmnq,mnq->kmn", self._basis, self.raw)
+        return own
+
+    def residual(self) -> Array:
+        """(K, M, N) measured less modelled; NaN where nothing was measured."""
+        own = self._own
+        modelled = own + (self._crosstalk.target * self.scale - own) * self._taken
+        return np.where(self._known, self._y - modelled, np.nan)
+
+    def elements(self) -> None:
+        """(M, N, Q) by weighted least squares, each element by itself."""
+        keep = 1.0 - self._taken
+        target = self._y - self._crosstalk.target * self.scale * self._taken
+        features = keep[..., None] * self._basis
+        weighted = features * self._weight[..., None]
+        self._covariance = np.linalg.inv(np.einsum("kmna,kmnb->mnab", weighted, features))
+        self.raw = np.einsum("mnab,mnb->mna", self._covariance, np.einsum("kmna,kmn->mna", weighted, target))
+        gain, power = rank_one(self.raw[..., 1])
+        self.scale = gain[:, None] * power
+
+    def neighbours(self) -> None:
+        """(L, POWERS) for all elements together, orthogonal to what each element's own numbers can say."""
+        own, base, weight = self._own, self._basis, self._weight
+        pull = self._crosstalk.target * self.scale - own
+        rest = np.where(self._known, self._y - own, 0.0)
+        inverse = np.linalg.inv(np.einsum("kmna,kmn,kmnb->mnab", base, weight, base))
+
+        def orthogonal(values: Array) -> Array:
+            inside = np.einsum("kmna,kmn->mna", base, values * weight)
+            found: Array = values - np.einsum("kmna,mna->kmn", base, np.einsum("mnab,mnb->mna", inverse, inside))
+            return found
+
+        features = np.stack(
+            [
+                orthogonal(pull * shifted(base[..., 1] ** power, *offset)).ravel()
+                for offset in self._crosstalk.offsets
+                for power in range(1, POWERS + 1)
+            ]
+        )
+        covariance = np.linalg.inv((features * weight.ravel()) @ features.T)
+        solved = covariance @ (features @ (orthogonal(rest) * weight).ravel())
+        self.coefficients = solved.reshape(-1, POWERS)
+        self._errors = np.sqrt(np.diag(covariance)).reshape(-1, POWERS)
+        self.refresh()
+
+    def improve_curves(self) -> None:
+        """One step of each curve but the constant, for all elements together; then the gauge."""
+        keep = 1.0 - self._taken
+        for index in range(1, len(self.curves)):
+            knots = self.curves.shape[1] if index == 1 else min(_SMOOTH_KNOTS, self.curves.shape[1])
+            step = self._knot_steps(self.raw[..., index] * keep, knots)
+            self.curves[index] += np.interp(np.linspace(0, 1, self.curves.shape[1]), np.linspace(0, 1, knots), step)
+            self.refresh()
+        self.curves = _gauged(self.curves, self._line)
+        self.refresh()
+
+    def _knot_steps(self, slope: Array, knots: int) -> Array:
+        """Change (knots,) of a piecewise linear curve that takes most of the residual away; ``slope`` is its weight."""
+        position = self._position * ((knots - 1) / (self.curves.shape[1] - 1))
+        left = np.minimum(position.astype(int), knots - 2)
+        part, rest = position - left, np.where(self._known, self.residual(), 0.0)
+        normal, right = np.zeros((knots, knots)), np.zeros(knots)
+        squared = slope**2 * self._weight
+        for knot, share in ((left, 1.0 - part), (left + 1, part)):
+            right += np.bincount(knot.ravel(), (share * slope * rest * self._weight).ravel(), knots)
+            normal += np.diag(np.bincount(knot.ravel(), (share**2 * squared).ravel(), knots))
+        beside = np.bincount(left.ravel(), (part * (1 - part) * squared).ravel(), knots)[:-1]
+        solved: Array = np.linalg.solve(normal + np.diag(beside, 1) + np.diag(beside, -1), right)
+        return solved
+
+    def result(self) -> Programming:
+        """What was found."""
+        rest = self.residual() ** 2 / self._data.variance[..., None]
+        return Programming(
+            scale=self.scale,
+            raw=self.raw,
+            raw_se=np.sqrt(np.einsum("mnaa->mna", self._covariance)),
+            curves=self.curves,
+            crosstalk=self._crosstalk,
+            neighbour=self.coefficients,
+            neighbour_se=self._errors if len(self._errors) else NO_NEIGHBOURS,
+            residual=np.nanmean(rest, axis=0),
+        )

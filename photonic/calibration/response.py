@@ -1,0 +1,174 @@
+"""The response of a chip: zero, gain, input transfer, programming and crosstalk, from the raw readings.
+
+Parts take turns until none moves: matrices of all settings given the transfer of the inputs, the transfer given the
+matrices, and last the programming curves that make matrices of codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from photonic.calibration import programming
+from photonic.calibration.effective import Effective, Setting, effective_matrices
+from photonic.calibration.model import Array, ChipModel, Inputs
+from photonic.calibration.programming import Crosstalk, Programming
+from photonic.calibration.reading import Taken
+from photonic.calibration.transfer import TransferStep, improve_transfer
+from photonic.errors import CalibrationError
+from photonic.records import ChipSpec
+
+_STEPS = 8
+_SETTLED = 0.3  # of a standard error
+# rows and settings that shared curves are fitted to, and on which hypotheses are compared
+_SHARED_ROWS = 16
+_SHARED_SETTINGS = 500
+_HELD_OUT = 5
+# of the held-out misfit: a hypothesis with more neighbours must win by this much
+_WORTH = 0.002
+
+
+@dataclass(frozen=True)
+class ResponseFit:
+    """A response and what is known of it.
+
+    Attributes:
+        model: with the nominal ADC and power law.
+        programming: of the elements.
+        transfer: last step, with its errors; None: linear inputs.
+        zero_se: (M,).
+        gain_se: (M,).
+        extinction: whether T_min was identified.
+        misfits: held-out mean square over variance by hypothesis, 1 at best.
+        noise: (M,) variance of a shot in counts^2.
+    """
+
+    model: ChipModel
+    programming: Programming
+    transfer: TransferStep | None
+    zero_se: Array
+    gain_se: Array
+    extinction: bool
+    misfits: dict[str, float]
+    noise: Array
+
+
+def settings_of(spec: ChipSpec, taken: Sequence[Taken], volts: Sequence[Array]) -> list[Setting]:
+    """The readings that the response is fitted to, with volts (B, M) of each."""
+    low, high = spec.count_range
+    found = []
+    for item, counts in zip(taken, volts, strict=True):
+        raw = item.counts.double().numpy()
+        usable = ((raw > low) & (raw < high)).all(axis=0)
+        codes = item.reading.weights.double().numpy().reshape(spec.n_outputs, spec.n_inputs)
+        found.append(Setting(codes, item.reading.inputs.double().numpy(), counts, usable))
+    return found
+
+
+def fit_response(spec: ChipSpec, settings: Sequence[Setting], dark: tuple[Array, Array] | None) -> ResponseFit:
+    """Fits everything that makes the mean of a count.
+
+    Args:
+        spec: of the chip.
+        settings: random weights with random inputs.
+        dark: (M,) volts without light and their standard errors; None: the source cannot be switched off.
+
+    Raises:
+        CalibrationError: an output does not answer to its weights.
+    """
+    inputs, step = Inputs.nominal(spec), None
+    extinction = dark is not None and inputs.curved
+    zero = None if dark is None else dark[0]
+    data = _matrices(settings, inputs, zero)
+    _refuse_dead(spec, data)
+    for _ in range(_STEPS if inputs.curved else 0):
+        step = improve_transfer(inputs, settings, data.matrix, data.zero, data.noise, extinction=extinction)
+        inputs = step.inputs
+        data = _matrices(settings, inputs, zero)
+        if step.largest < _SETTLED:
+            break
+    found, misfits = _choose(spec, data)
+    gain, power = programming.rank_one(found.raw[..., 1])
+    n = spec.n_inputs
+    model = ChipModel(
+        spec=spec,
+        inputs=inputs,
+        gain=gain * n,
+        zero=data.zero,
+        power=power,
+        curves=found.curves,
+        element=found.raw / (gain[:, None] * power)[..., None],
+        offsets=found.offsets,
+        neighbour=found.neighbour,
+        target=found.crosstalk.target,
+    )
+    return ResponseFit(
+        model=model,
+        programming=found,
+        transfer=step,
+        zero_se=data.zero_se if dark is None else dark[1],
+        gain_se=np.sqrt((found.raw_se[..., 1] ** 2 / power**2).sum(1)),
+        extinction=extinction,
+        misfits=misfits,
+        noise=data.noise,
+    )
+
+
+def _matrices(settings: Sequence[Setting], inputs: Inputs, zero: Array | None) -> Effective:
+    return effective_matrices(settings, [inputs.levels(setting.inputs) for setting in settings], zero)
+
+
+def _refuse_dead(spec: ChipSpec, data: Effective) -> None:
+    """An output whose matrix does not follow its codes at all, or was never usable, ends the fit."""
+    centred = data.codes / spec.response.weight_code_one
+    known = np.where(np.isnan(data.matrix), 0.0, data.matrix)
+    slope = (known * centred).sum((0, 2)) / (centred**2).sum((0, 2))
+    error = np.sqrt(np.nanmean(data.variance) / (centred**2).sum((0, 2)))
+    dead = [str(i) for i in np.flatnonzero(np.isnan(data.matrix).all((0, 2)) | (np.abs(slope) < 5 * error))]
+    if dead:
+        raise CalibrationError(
+            f"chip {spec.chip_id}: output {', '.join(dead)} does not answer to its weights in any usable reading; "
+            "look at its detector, its order among the outputs, and its ADC's range"
+        )
+
+
+def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, float]]:
+    """The hypothesis on neighbours that predicts settings it has not seen best, and the fit of all data with it.
+
+    First whether anything is taken by the elements beside, and how; then whether more of them do.
+    """
+    shared = _part(data, slice(0, _SHARED_ROWS), np.arange(len(data.codes)) < _SHARED_SETTINGS)
+    held = np.arange(len(shared.codes)) % _HELD_OUT == 0
+    train, test = _part(shared, slice(None), ~held), _part(shared, slice(None), held)
+    misfits: dict[str, float] = {}
+
+    def better(best: Crosstalk, others: Sequence[Crosstalk]) -> Crosstalk:
+        for other in others:
+            fit = programming.fit_programming(spec, train, other)
+            misfits[other.name] = programming.misfit(spec, test, fit)
+            if misfits[other.name] < misfits.get(best.name, np.inf) - _WORTH:
+                best = other
+        return best
+
+    best = better(programming.NO_CROSSTALK, [programming.NO_CROSSTALK])
+    targets = (1.0, programming.FAR)
+    if spec.n_inputs > 1:
+        best = better(best, [programming.beside(1, target) for target in targets])
+    if spec.n_inputs > 1 and min(spec.n_outputs, len(shared.matrix[0])) > 1:
+        best = better(best, [programming.around(best.target if best.offsets else programming.FAR)])
+    if best.offsets and best.offsets[-1][0] == 0:
+        best = better(best, [programming.beside(reach, best.target) for reach in (2, 4) if reach < spec.n_inputs])
+    common = programming.fit_programming(spec, shared, best)
+    return programming.fit_elements(spec, data, common), misfits
+
+
+def _part(data: Effective, rows: slice, settings: Array) -> Effective:
+    """Some rows of some settings."""
+    return replace(
+        data,
+        codes=data.codes[settings][:, rows],
+        matrix=data.matrix[settings][:, rows],
+        variance=data.variance[settings][:, rows],
+    )
