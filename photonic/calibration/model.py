@@ -5,8 +5,9 @@
     w_ij = w0_ij + (t - w0_ij) sum_l sum_q n_lq s(c_neighbour)^(q + 1),  w0_ij = sum_q e_ijq h_q(c_ij)
     S_i = 1/N sum_j (a_0 + a_1 |w0_ij|) p_j T_j
 
-h are a few curves for all elements, piecewise linear: h_0 = 1, h_1 = s, and what elements differ by. What a neighbour takes of an element's light moves its weight towards
-t: 1 in a bank of rings, where light that no ring has taken is on the other arm; far away, t makes the term a sum.
+h are a few curves for all elements, piecewise linear: h_0 = 1, h_1 = s, and what elements differ by. What a neighbour
+takes of an element's light moves its weight towards t: 1 in a bank of rings, where light that no ring has taken is on
+the other arm; far away, t makes the term a sum.
 
 Only products are identified, so the gauge is fixed: mean of p is 1, mean of e_ij1 over j is 1 in each row, and the line
 through s over all codes is code / code_one.
@@ -176,7 +177,8 @@ class ChipModel:
 
     def _curve(self, index: int, codes: Array) -> Array:
         low, high = self.spec.weight_code_range
-        return np.interp(codes, np.linspace(low, high, self.curves.shape[1]), self.curves[index])
+        found: Array = np.interp(codes, np.linspace(low, high, self.curves.shape[1]), self.curves[index])
+        return found
 
     def weights(self, codes: Array) -> Array:
         """w (..., M, N) of codes (..., M, N), neighbours included."""

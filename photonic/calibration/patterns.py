@@ -72,7 +72,7 @@ class Patterns:
         return min(0.5, 3 * self.spec.n_inputs * (self.spec.adc_full_scale / (_DEVIATIONS * most)) ** 2)
 
     def inputs_subsets(self, shots: int, share: Tensor) -> Tensor:
-        """Codes (B, N): exactly ``share`` (B,) of the channels full, a random subset, and the rest of it one between."""
+        """Codes (B, N): ``share`` (B,) of the channels full, a random subset, the last of them in between."""
         n = self.spec.n_inputs
         rank = torch.rand(shots, n, generator=self.generator, dtype=torch.float64).argsort(dim=1)
         return self._levels((share.unsqueeze(1) * n - rank).clamp(0.0, 1.0))

@@ -6,7 +6,7 @@
 | dark | 2 % | no light: zero of each output, noise floor |
 | one row | 1 % | polarity and order of the outputs |
 | matrix | 45 % | random codes and inputs: gains, input transfer, programming curves, crosstalk |
-| ramp | 12 % | all of the ADC's range, the same D from different subsets of inputs: INL apart from the inputs' curvature |
+| ramp | 12 % | all of the ADC's range, the same D from other subsets of inputs: INL apart from the inputs' curves |
 | noise | 18 % | one vector over and over, at S from 0 to 1 and |D| up to the range: V(S, D), what outputs share |
 | verify | 18 % | the same kinds of points, other ones, later: for the verdict alone |
 
@@ -143,7 +143,7 @@ class _Planner:
             yield self._reading("row", self._patterns.weights_with_sum(results), inputs)
 
     def matrix(self) -> Iterator[Reading]:
-        """Random codes; two thirds of the inputs 0 or 1, which says most of a weight, the rest all over the transfer."""
+        """Random codes; two thirds of the inputs 0 or 1, which says most of a weight, the rest all over."""
         share = self._patterns.share_in_range
         each = max(2 * self._n, min(512, 8 * self._n))
         for _ in range(max(4 * self._n, self._shots("matrix") // each)):

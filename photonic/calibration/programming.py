@@ -154,7 +154,8 @@ class _Fit:
         self._y = np.where(self._known, data.matrix, 0.0)
         self._weight = self._known / data.variance[..., None]
         self._position = (data.codes - low) / (high - low) * (knots - 1)
-        self._errors = np.zeros(0)
+        self._errors: Array = np.zeros(0)
+        self._covariance: Array
         self.raw = np.zeros((*self._y.shape[1:], len(self.curves)))
         self.scale = np.zeros(self._y.shape[1:])
         self.refresh()
@@ -236,12 +237,11 @@ class _Fit:
             right += np.bincount(knot.ravel(), (share * slope * rest * self._weight).ravel(), knots)
             normal += np.diag(np.bincount(knot.ravel(), (share**2 * squared).ravel(), knots))
         beside = np.bincount(left.ravel(), (part * (1 - part) * squared).ravel(), knots)[:-1]
-        solved: Array = np.linalg.solve(normal + np.diag(beside, 1) + np.diag(beside, -1), right)
-        return solved
+        return np.asarray(np.linalg.solve(normal + np.diag(beside, 1) + np.diag(beside, -1), right), dtype=np.float64)
 
     def result(self) -> Programming:
         """What was found."""
-        rest = self.residual() ** 2 / self._data.variance[..., None]
+        rest: Array = self.residual() ** 2 / self._data.variance[..., None]
         return Programming(
             scale=self.scale,
             raw=self.raw,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from photonic.calibration import programming
 from photonic.calibration.effective import Effective, Setting, effective_matrices
@@ -61,7 +62,7 @@ def settings_of(spec: ChipSpec, taken: Sequence[Taken], volts: Sequence[Array]) 
     found = []
     for item, counts in zip(taken, volts, strict=True):
         raw = item.counts.double().numpy()
-        usable = ((raw > low) & (raw < high)).all(axis=0)
+        usable = np.asarray(((raw > low) & (raw < high)).all(axis=0))
         codes = item.reading.weights.double().numpy().reshape(spec.n_outputs, spec.n_inputs)
         found.append(Setting(codes, item.reading.inputs.double().numpy(), counts, usable))
     return found
@@ -164,7 +165,7 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
     return programming.fit_elements(spec, data, common), misfits
 
 
-def _part(data: Effective, rows: slice, settings: Array) -> Effective:
+def _part(data: Effective, rows: slice, settings: NDArray[np.bool_]) -> Effective:
     """Some rows of some settings."""
     return replace(
         data,

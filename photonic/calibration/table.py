@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def number(name: str, unit: str, value: float, error: float, *, note: str = "") 
 
 def unknown(name: str, unit: str, *, shots: int | None = None, note: str = "", measured: bool = True) -> Parameter:
     """One row for what the data do not tell."""
-    status = "not identified" if measured else "not measured"
+    status: Literal["not identified", "not measured"] = "not identified" if measured else "not measured"
     return Parameter(name=name, unit=unit, status=status, entries=0, shots_needed=shots, note=note)
 
 
