@@ -33,7 +33,8 @@ REFERENCE_SHOTS = 32
 LEAST_BUDGET = 200_000
 _PER_ELEMENT = 244  # shots for each weight: 1 M for 64 x 64
 # samples for each statement of the verification (reference/calibration.md 4: +-10 % of a variance takes 2,400)
-POOLED = 7_000
+POOLED = 7_500
+_POINTS = 64
 
 
 def default_budget(spec: ChipSpec) -> int:
@@ -79,7 +80,8 @@ def least_budget(spec: ChipSpec) -> int:
 
 def _repeats(spec: ChipSpec) -> int:
     """Of a verification's point, so that all outputs together give enough samples."""
-    return math.ceil(POOLED / spec.n_outputs)
+    # outputs that share intensity noise are not that many samples, so there is a least number of repeats
+    return max(220, math.ceil(POOLED / spec.n_outputs))
 
 
 def _with_references(
@@ -170,7 +172,7 @@ class _Planner:
     def verify(self) -> Iterator[Reading]:
         """Points of their own: half of them built for their results, half all random."""
         shots, repeats = self._shots("verify"), _repeats(self._spec)
-        points = max(24, min(200, shots // repeats))
+        points = max(24, min(_POINTS, shots // repeats))
         for index in range(points):
             if index % 2:
                 inputs = self._patterns.inputs_uniform(1).expand(shots // points, -1).contiguous()

@@ -68,18 +68,37 @@ def settings_of(spec: ChipSpec, taken: Sequence[Taken], volts: Sequence[Array]) 
     return found
 
 
-def fit_response(spec: ChipSpec, settings: Sequence[Setting], dark: tuple[Array, Array] | None) -> ResponseFit:
+def within_range(model: ChipModel, settings: Sequence[Setting], share: float = 0.85) -> list[Setting]:
+    """Only the shots whose predicted results stay off the rails at all outputs.
+
+    Chosen by what was sent and not by what was seen, so that noise has no part in the choice.
+    """
+    low, high = (share * rail for rail in model.spec.count_range)
+    found = []
+    for setting in settings:
+        volts = model.volts(setting.codes, setting.inputs)
+        inside = ((volts > low) & (volts < high)).all(axis=1)
+        if inside.sum() > 2 * model.spec.n_inputs:
+            everywhere = np.ones(model.spec.n_outputs, dtype=bool)
+            found.append(Setting(setting.codes, setting.inputs[inside], setting.volts[inside], everywhere))
+    return found
+
+
+def fit_response(
+    spec: ChipSpec, settings: Sequence[Setting], dark: tuple[Array, Array] | None, start: Inputs | None = None
+) -> ResponseFit:
     """Fits everything that makes the mean of a count.
 
     Args:
         spec: of the chip.
         settings: random weights with random inputs.
         dark: (M,) volts without light and their standard errors; None: the source cannot be switched off.
+        start: transfer to begin with; None: nominal.
 
     Raises:
         CalibrationError: an output does not answer to its weights.
     """
-    inputs, step = Inputs.nominal(spec), None
+    inputs, step = Inputs.nominal(spec) if start is None else start, None
     extinction = dark is not None and inputs.curved
     zero = None if dark is None else dark[0]
     data = _matrices(settings, inputs, zero)

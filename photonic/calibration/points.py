@@ -1,0 +1,95 @@
+"""Repeated vectors of a sweep as operating points, with what a model says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from photonic.calibration.model import Array, ChipModel
+from photonic.calibration.predicted import Prediction
+from photonic.calibration.reading import Taken
+from photonic.calibration.secondmoments import NoiseData
+from photonic.records import ChipSpec, NoiseModel
+
+
+@dataclass(frozen=True)
+class Points:
+    """P points of R repeats.
+
+    Attributes:
+        spec: of the chip.
+        counts: (P, R, M).
+        weights: (P, M, N) codes.
+        inputs: (P, N) codes.
+    """
+
+    spec: ChipSpec
+    counts: Array
+    weights: Array
+    inputs: Array
+
+    @classmethod
+    def of(cls, spec: ChipSpec, taken: Sequence[Taken]) -> Points:
+        """Readings of one vector each, all with the same number of repeats."""
+        shape = spec.n_outputs, spec.n_inputs
+        return cls(
+            spec=spec,
+            counts=np.stack([item.counts.double().numpy() for item in taken]),
+            weights=np.stack([item.reading.weights.double().numpy().reshape(shape) for item in taken]),
+            inputs=np.stack([item.reading.inputs[0].double().numpy() for item in taken]),
+        )
+
+    def results(self, model: ChipModel) -> Array:
+        """D (P, M)."""
+        return np.concatenate(
+            [model.results(w, u[None]) for w, u in zip(self.weights, self.inputs, strict=True)], axis=0
+        )
+
+    def powers(self, model: ChipModel) -> Array:
+        """S (P, M)."""
+        return np.concatenate(
+            [model.powers(w, u[None]) for w, u in zip(self.weights, self.inputs, strict=True)], axis=0
+        )
+
+    def lines(self, model: ChipModel) -> Array:
+        """(P, M, N) what each input's own light adds to D."""
+        n = self.spec.n_inputs
+        light = model.inputs.levels(self.inputs) * model.power
+        return np.asarray(model.weights(self.weights) * light[:, None, :] / n)
+
+    def noise_data(self, model: ChipModel, volts: Array) -> NoiseData:
+        """For the fit of the noise terms.
+
+        Args:
+            model: says S and D.
+            volts: (P, M) mean before the ADC, as it was measured.
+        """
+        ranged = self.spec.adc_bits is not None
+        return NoiseData(
+            counts=self.counts,
+            volts=volts,
+            S=self.powers(model),
+            D=self.results(model),
+            gain=model.gain,
+            count_range=self.spec.count_range if ranged else None,
+            transitions=model.transitions,
+            lines=self.lines(model),
+        )
+
+    def prediction(self, model: ChipModel, noise: NoiseModel) -> Prediction:
+        """What the record predicts for these counts."""
+        d, s = self.results(model), self.powers(model)
+        own = noise.thermal + noise.converter + noise.shot * s
+        shared = noise.rin * d**2 + noise.common_mode * s**2
+        gain = np.abs(model.gain)
+        sign = np.sign(model.gain) * (np.sign(d) if noise.rin > 0 else 1.0)
+        return Prediction(
+            counts=self.counts,
+            volts=d * model.gain + model.zero,
+            sigma=gain * np.sqrt(own + shared),
+            common=gain * np.sqrt(shared) * sign,
+            count_range=self.spec.count_range if self.spec.adc_bits is not None else None,
+            transitions=model.transitions,
+        )

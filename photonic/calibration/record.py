@@ -1,0 +1,71 @@
+"""The record of a fitted chip."""
+
+from __future__ import annotations
+
+import math
+
+from photonic.calibration.fit import ChipFit
+from photonic.calibration.noise import Term
+from photonic.calibration.table import response_errors, response_rows, unknown
+from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Response, Verification
+
+_UNITS = {"thermal": "D^2", "shot": "D^2 per S", "rin": "relative, squared", "common_mode": "D^2 per S^2"}
+
+
+def make_record(spec: ChipSpec, fit: ChipFit, verification: Verification, provenance: Provenance) -> Calibration:
+    """Puts a fit, its verdict and where it comes from into a record."""
+    model = fit.model
+    response = Response(
+        inputs=spec.response.inputs,
+        weight_code_one=spec.response.weight_code_one,
+        counts_per_d=tuple(model.gain.tolist()),
+        zero_count=tuple(model.zero.tolist()),
+        noise=fit.noise.model,
+    )
+    noise = [_noise_row(name, term) for name, term in fit.noise.terms.items()]
+    return Calibration(
+        chip_id=spec.chip_id,
+        nominal=False,
+        response=response,
+        spec=spec,
+        parameters=(*response_rows(fit.response), *noise),
+        goodness=_goodness(fit),
+        verification=verification,
+        provenance=provenance,
+        model={
+            "crosstalk": fit.response.programming.crosstalk.name,
+            "noise follows": fit.power.best,
+            "rin": fit.rin.best,
+        },
+        arrays={**model.arrays(), **response_errors(fit.response)},
+    )
+
+
+def _noise_row(name: str, term: Term) -> Parameter:
+    unit = _UNITS[name]
+    if not term.identified:
+        high = (
+            f"at most {term.high:.2e}" if math.isfinite(term.high) else "these points cannot tell it from another term"
+        )
+        return unknown(f"noise, {name}", unit, shots=term.shots_needed, note=high)
+    return Parameter(
+        name=f"noise, {name}",
+        unit=unit,
+        value=term.value,
+        standard_error=term.standard_error,
+        low=term.low,
+        high=term.high,
+    )
+
+
+def _goodness(fit: ChipFit) -> dict[str, str]:
+    """How well each part fits the readings that it was fitted to."""
+    misfit = float(fit.response.programming.residual.mean())
+    best = min(fit.response.misfits.values())
+    return {
+        "weights": f"mean square of what is left over its variance: {misfit:.3f}, held out {best:.3f} (1: noise alone)",
+        "noise of the outputs": f"one model for all: p = {fit.noise.outputs_p:.3g}",
+        "what outputs share": f"D D^T and S S^T alone: p = {fit.noise.correlation_p:.3g}",
+        "total power": f"{fit.power.best}" + ("" if fit.power.decided else " (not decided)"),
+        "intensity noise": f"{fit.rin.best}" + ("" if fit.rin.decided else " (not decided)"),
+    }

@@ -1,0 +1,91 @@
+"""``photonic.calibrate``: sweep, fit, verify, record."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from photonic.backends.chip import Chip
+from photonic.calibration.checks import verify_counts
+from photonic.calibration.fit import by_purpose, fit_readings
+from photonic.calibration.plan import default_budget, make_plan
+from photonic.calibration.points import Points
+from photonic.calibration.raw import RawStore
+from photonic.calibration.record import make_record
+from photonic.calibration.sweep import Progress, sweep
+from photonic.errors import CalibrationError
+from photonic.physics import seeds
+from photonic.records import Calibration, Provenance
+
+
+def calibrate(
+    chip: Chip,
+    *,
+    budget: int | None = None,
+    seed: int = 0,
+    raw: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Measures a chip, fits it, and verifies the fit on readings that it has not seen.
+
+    Of the chip, ``spec`` and ``measure`` are used and nothing else.
+
+    Args:
+        chip: with a drive code for each weight.
+        budget: shots; None: a million for 64 x 64, and at least 200,000.
+        seed: of patterns and order.
+        raw: folder of the raw readings; one of an interrupted sweep is gone on with. None: a temporary one.
+        progress: is told (shots done, shots in all).
+
+    Returns:
+        The record, its verdict in ``verification``.
+
+    Raises:
+        CalibrationError: the budget is too small, the chip failed or does not answer, or the folder is another chip's.
+    """
+    spec = chip.spec
+    budget = default_budget(spec) if budget is None else budget
+    plan = make_plan(spec, budget, seeds.generator("calibration plan", seed))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
+        begun = folder.exists() and any(folder.iterdir())
+        store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, budget=budget, seed=seed)
+        sweep(chip, plan, store, progress)
+        return refit(store)
+
+
+def refit(store: RawStore | str | Path) -> Calibration:
+    """The record of raw readings, without the chip.
+
+    Raises:
+        CalibrationError: the sweep was not finished, or as ``calibrate``.
+    """
+    store = store if isinstance(store, RawStore) else RawStore.open(Path(store))
+    if not store.complete:
+        raise CalibrationError(
+            f"{store.folder} holds {store.done} of {store.header['readings']} readings; finish the sweep first"
+        )
+    began = time.monotonic()
+    taken = store.taken()
+    fit = fit_readings(store.spec, taken)
+    held = Points.of(store.spec, by_purpose(taken, 1)["verify"])
+    verification = verify_counts(held.prediction(fit.model, fit.noise.model))
+    measured = sum(item.seconds for item in taken)
+    provenance = Provenance(
+        started=datetime.fromisoformat(store.header["started"]),
+        ended=datetime.fromtimestamp(taken[-1].utc, UTC),
+        code_version=version("photonic-torch"),
+        raw_sha256=store.sha256,
+        budget=store.header["budget"],
+        shots=sum(len(item.counts) for item in taken),
+        seconds=measured + time.monotonic() - began,
+        seed=store.header["seed"],
+        conditions=dict(next(item for item in taken if item.reading.purpose == "matrix").reading.conditions),
+        telemetry_start=dict(taken[0].telemetry),
+        telemetry_end=dict(taken[-1].telemetry),
+    )
+    return make_record(store.spec, fit, verification, provenance)
