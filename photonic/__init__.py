@@ -12,6 +12,7 @@ from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.registry import Opener, open_backend, open_chip
+from photonic.backends.simulated import twin
 from photonic.errors import NominalCalibrationWarning, PhotonicError
 from photonic.models.attention import PhotonicMultiheadAttention
 from photonic.models.check import Check, LayerCheck, check
@@ -66,5 +67,6 @@ __all__ = [
     "open_chip",
     "routes",
     "set_input_range",
+    "twin",
     "unconvert_",
 ]

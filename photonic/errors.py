@@ -15,7 +15,13 @@ Every message says what was expected, what was found and what to do::
     │   ├── SaturationError  more counts at the rails than the chip allows
     │   ├── GradientError    a gradient that this backend cannot give
     │   └── RecomputeError   a forward repeated inside backward (activation checkpointing)
-    ├── CalibrationError     a calibration that does not belong to the chip, or failed
+    ├── CalibrationError     a calibration that does not belong to the chip, or cannot be made or used
+    │   ├── EditedRecordError         its file was changed after it was saved
+    │   ├── RecordVersionError        its file has another schema version
+    │   ├── ArraysError               its arrays are missing, or not the ones that it was saved with
+    │   ├── WrongChipError            it belongs to another chip
+    │   ├── FailedCalibrationError    its verification failed, or could not decide
+    │   └── ExpiredCalibrationError   the time that it is valid for has passed
     ├── DataError            a data set that is missing, damaged or of the wrong form
     ├── RunError             a run folder that cannot be written, read or resumed
     ├── ConformanceError     a chip or a backend that does not keep its seam's contract
@@ -83,6 +89,30 @@ class RecomputeError(BackendError):
 
 class CalibrationError(PhotonicError):
     """A calibration does not belong to the chip, has failed, or is missing what is asked of it."""
+
+
+class EditedRecordError(CalibrationError):
+    """A calibration's file was changed after it was saved."""
+
+
+class RecordVersionError(CalibrationError):
+    """A calibration's file has another schema version than this photonic reads."""
+
+
+class ArraysError(CalibrationError):
+    """A calibration's arrays are missing, of another shape, or not those that it was saved with."""
+
+
+class WrongChipError(CalibrationError):
+    """A calibration belongs to another chip."""
+
+
+class FailedCalibrationError(CalibrationError):
+    """A calibration whose verification failed or could not decide, and which nobody accepted by name."""
+
+
+class ExpiredCalibrationError(CalibrationError):
+    """A calibration whose time has passed, and which nobody accepted by name."""
 
 
 class DataError(PhotonicError, ValueError):

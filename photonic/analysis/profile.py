@@ -92,7 +92,7 @@ def _power(backend: Backend) -> dict[str, Any]:
     """What there is to say of the chip as a whole."""
     spec, source = backend.spec.chip, None
     parameters = backend.parameters if isinstance(backend, TwinBackend) else parameters_of(backend)
-    if parameters is not None:
+    if parameters is not None and parameters.states_power:
         source = Source(power_per_pair_w=parameters.signal_power_w, light_w=parameters.source_power_w)
     return {
         "chip": None if spec is None else spec.chip_id,

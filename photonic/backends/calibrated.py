@@ -12,13 +12,13 @@ from torch import Tensor
 from photonic.backends import encoding
 from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
+from photonic.backends.compensation import encoder_of
 from photonic.backends.encoding import EncodedWeight
 from photonic.backends.kept import Kept
 from photonic.backends.observation import Observation
 from photonic.backends.patches import tile_patches
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
-from photonic.errors import CalibrationError, SaturationError, SpecError
-from photonic.physics import modulator
+from photonic.errors import SaturationError, SpecError, WrongChipError
 from photonic.records import BackendSpec, Calibration
 
 
@@ -37,7 +37,8 @@ class CalibratedBackend(Backend):
         name: the spec string that opens this backend again.
 
     Raises:
-        CalibrationError: the record is another chip's.
+        WrongChipError: the record is another chip's.
+        CalibrationError: a measured record that does not describe the chip.
         SpecError: an option that does not exist or does not fit the chip.
     """
 
@@ -54,7 +55,7 @@ class CalibratedBackend(Backend):
     ) -> None:
         calibration = calibration or Calibration.from_spec(chip.spec)
         if calibration.chip_id != chip.spec.chip_id:
-            raise CalibrationError(
+            raise WrongChipError(
                 f"this calibration belongs to {calibration.chip_id}, the chip is {chip.spec.chip_id}; calibrate it"
             )
         if chip.spec.layout == "program" and chip.spec.decomposition is None:
@@ -67,7 +68,7 @@ class CalibratedBackend(Backend):
         super().__init__(BackendSpec(name=name or chip.spec.chip_id, chip=chip.spec, nominal=calibration.nominal))
         self.chip = chip
         self.calibration = calibration
-        self._response = calibration.response
+        self._encoder = encoder_of(calibration, chip.spec)
         self._kept: Kept[EncodedWeight] = self._empty()
 
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class CalibratedBackend(Backend):
             signed = encoding.encode_weight_signs(weight, *plan.signs)
             gain = (self._options.analog_gain or 1.0) if gains is None else gains
             per_row = self._options.weight_scale == "row"
-            encoded = encoding.encode_weight(signed, self.chip.spec, self._response, per_row, gain)
+            encoded = encoding.encode(signed, self._encoder, per_row, gain)
             self.site.encodings += 1
             self.site.encode_seconds += time.perf_counter() - started
             return encoded
@@ -183,24 +184,22 @@ class CalibratedBackend(Backend):
     def _tile_inputs(self, x: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
         """Codes (G C, b, n) of x (G, b, N); nothing else of them is left in memory while the chip measures."""
         values = encoding.encode_input_signs(plan.scaled(x), plan.inputs)
-        codes = encoding.input_codes(values, self.chip.spec, self._response)
+        codes = self._encoder.inputs(values, encoded.cut)
         return encoding.tile_inputs(codes, encoded.cut, self.chip.spec.dark_code)
 
     def _by_image(self, plan: Plan) -> bool:
         """Whether pixels can be encoded before they are cut into patches, each many times in them."""
-        return plan.inputs in ("plain", "time") and self._response.inputs.code_zero == 0
+        return plan.inputs in ("plain", "time") and self._encoder.by_image
 
     def _patches(
         self, x: Tensor, plan: Plan, encoded: EncodedWeight, kernel: tuple[int, ...], geometry: ConvGeometry
     ) -> Tensor:
         """Codes (G C, b L, n) of the patches of images (b, C_in, *size)."""
-        spec = self.chip.spec
         values = plan.scaled_images(x, geometry.groups)
         if plan.inputs == "time":
             values = torch.cat([values.clamp(min=0), values.neg().clamp_(min=0)])
-        codes = modulator.codes(self._response.inputs, values)
-        codes = (codes if spec.input_bits is None else codes.round_()).to(spec.code_dtype)
-        return tile_patches(codes, kernel, geometry, encoded.cut, spec.dark_code)
+        codes = self._encoder.inputs(values, encoded.cut)
+        return tile_patches(codes, kernel, geometry, encoded.cut, self.chip.spec.dark_code)
 
     def _ask(self, inputs: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
         """One call of the chip: codes (G C, b, n), both signs where there are two, to (G, b, M)."""
@@ -210,7 +209,8 @@ class CalibratedBackend(Backend):
         measured = self._measure(encoded.codes.cpu(), inputs.cpu())
         if self.site.observe is not None:
             self.site.observe(Observation(measured, encoded, plan.inputs, self._options.shots, self._conditions()))
-        y = encoding.decode(measured.counts.to(device), encoded)
+        volts = self._encoder.volts(measured.counts.to(device), encoded.factor.dtype)
+        y = encoding.decode(volts, encoded)
         if self._options.shots > 1:
             y = y.reshape(y.shape[0], self._options.shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]

@@ -16,6 +16,8 @@ GAINS = (1.0, 2.0, 4.0, 8.0)
 
 def data_sheet(parameters: ChipParameters, chip_id: str, limits: Mapping[str, Any]) -> ChipSpec:
     """The data sheet: nothing of the hidden spread."""
+    if parameters.sheet is not None:
+        return ChipSpec(**{**parameters.sheet.model_dump(), "chip_id": chip_id, "seeded": True, **limits})
     adc, transfer = parameters.adc_bits, parameters.input_transfer
     mesh = len(parameters.drive_shape) == 1
     return ChipSpec(

@@ -21,7 +21,8 @@ from urllib.parse import parse_qsl
 from photonic.backends.base import Backend
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip
-from photonic.errors import NominalCalibrationWarning, PhotonicError, SpecError
+from photonic.backends.fromrecord import ALLOWANCES, SUFFIX, RecordSource, accepted, loaded
+from photonic.errors import CalibrationError, NominalCalibrationWarning, PhotonicError, SpecError
 from photonic.records import Calibration
 
 GROUP = "photonic.backends"
@@ -89,19 +90,28 @@ def open_chip(spec: str, *, seed: int | None = None, device: int | None = None) 
 
 
 def open_backend(
-    spec: str | Chip, *, calibration: Calibration | None = None, seed: int | None = None, device: int | None = None
+    spec: str | Chip,
+    *,
+    calibration: RecordSource | None = None,
+    seed: int | None = None,
+    device: int | None = None,
+    allow_failed: bool = False,
+    allow_expired: bool = False,
 ) -> Backend:
     """Opens a backend by its spec string; a chip is paired with its calibration.
 
     Args:
         spec: such as ``digital``, ``sim``, ``sim:pessimistic?shots=4``, or an opened chip.
-        calibration: the chip's record; without it the nominal one is used, with a warning.
+        calibration: the chip's record, or its file. Without it the record that the chip itself was made from is used,
+            else the nominal one, with a warning.
         seed: of the run's noise, and of the device unless that is given. Default 0.
-        device: of the hidden spread.
+        device: of the hidden spread; nothing to a chip that is made from a record.
+        allow_failed: also a record whose verification failed or could not decide; its ``overrides`` then say so.
+        allow_expired: also one whose time has passed; likewise.
 
     Raises:
         SpecError: unknown or not honourable.
-        CalibrationError: the record does not belong to the chip.
+        CalibrationError: the record does not belong to the chip, cannot be read, or may not be used.
 
     Warns:
         NominalCalibrationWarning: a chip was opened without a measured calibration.
@@ -109,11 +119,12 @@ def open_backend(
     if isinstance(spec, Chip):
         if seed is not None or device is not None:
             raise SpecError("an opened chip has its seeds already; give seed and device where it is opened")
-        _warn_nominal(spec, calibration)
-        return CalibratedBackend(spec, calibration)
+        record = _paired(spec, _given(calibration, allow_failed, allow_expired))
+        _warn_nominal(spec, record)
+        return CalibratedBackend(spec, record)
     opener = Opener(seed=seed, device=device)
     try:
-        return opener.backend(spec, calibration)
+        return opener.backend(spec, calibration, allow_failed=allow_failed, allow_expired=allow_expired)
     except BaseException:
         opener.close()
         raise
@@ -130,23 +141,35 @@ class Opener:
     def __init__(self, *, seed: int | None = None, device: int | None = None) -> None:
         self._seed, self._device = seed, device
         self._opened: dict[tuple[str, str], Chip | Backend] = {}
-        self._backends: dict[str, Backend] = {}
+        self._backends: dict[tuple[str, bool, bool], Backend] = {}
 
-    def backend(self, spec: str, calibration: Calibration | None = None) -> Backend:
+    def backend(
+        self,
+        spec: str,
+        calibration: RecordSource | None = None,
+        *,
+        allow_failed: bool = False,
+        allow_expired: bool = False,
+    ) -> Backend:
         """The backend of this spec string; the same object for the same string.
 
         Raises:
             SpecError: as ``open_backend``.
+            CalibrationError: as ``open_backend``.
         """
-        if spec not in self._backends:
-            self._backends[spec] = self._backend(spec, calibration)
-        backend = self._backends[spec]
-        if calibration is not None and isinstance(backend, CalibratedBackend) and backend.calibration != calibration:
+        given, key = _given(calibration, allow_failed, allow_expired), (spec, allow_failed, allow_expired)
+        if key not in self._backends:
+            parsed = ParsedSpec.parse(spec)
+            if parsed.head.endswith(SUFFIX):
+                allowed = dict(zip(ALLOWANCES, key[1:], strict=True))
+                parsed.options.update({name: True for name, value in allowed.items() if value})
+            self._backends[key] = self._backend(spec, parsed, given)
+        backend = self._backends[key]
+        if given is not None and isinstance(backend, CalibratedBackend) and _differs(backend, given):
             raise SpecError(f"{spec!r} is open with another calibration; one chip has one")
         return backend
 
-    def _backend(self, spec: str, calibration: Calibration | None) -> Backend:
-        parsed = ParsedSpec.parse(spec)
+    def _backend(self, spec: str, parsed: ParsedSpec, calibration: Calibration | None) -> Backend:
         # a factory of backends that takes these options itself gets them
         for_backend = [key for key in BACKEND_OPTIONS if key not in _named_options(parsed.head)]
         mine = {key: value for key, value in parsed.options.items() if key in for_backend}
@@ -159,8 +182,9 @@ class Opener:
             if mine or calibration:
                 raise SpecError(f"{spec!r} is not a chip: it takes no calibration and no option {sorted(mine)}")
             return opened
-        _warn_nominal(opened, calibration)
-        return CalibratedBackend(opened, calibration, name=_name(parsed, opened), **mine)
+        record = _paired(opened, calibration)
+        _warn_nominal(opened, record)
+        return CalibratedBackend(opened, record, name=_name(parsed, opened), **mine)
 
     def _known(self, created: Chip | Backend) -> Chip | Backend:
         """The chip that is already open under another spelling of its spec (sim, sim:typical), or the new one."""
@@ -203,6 +227,8 @@ def _create(parsed: ParsedSpec, seed: int | None, device: int | None) -> Chip | 
     scheme, _, argument = parsed.head.partition(":")
     registered = schemes()
     if scheme in registered:
+        if argument.endswith(SUFFIX) and "device" in named:
+            raise SpecError(f"{parsed.head} takes no option device: a record is of one device")
         return _checked(registered[scheme].load()(argument, **seeds, **options), parsed.head)
     if parsed.head.endswith(".toml"):
         raise SpecError(f"{parsed.head}: this version opens no chip from a file; known are {_known(registered)}")
@@ -272,6 +298,35 @@ def _name(parsed: ParsedSpec, chip: Chip) -> str:
     more = {key: value for key, value in parsed.options.items() if key not in known and key != "seed"}
     text = "&".join(f"{key}={value}" for key, value in more.items())
     return base + (("&" if known else "?") + text if text else "")
+
+
+def _given(source: RecordSource | None, allow_failed: bool, allow_expired: bool) -> Calibration | None:
+    """The record that a caller gives, from its file where it is one, if it may be used."""
+    if source is None:
+        return None
+    return accepted(loaded(source), allow_failed=allow_failed, allow_expired=allow_expired)
+
+
+def _paired(chip: Chip, given: Calibration | None) -> Calibration | None:
+    """The record that goes with a chip: the caller's, or the one that the chip was made from; None: the nominal one.
+
+    Raises:
+        CalibrationError: both, and they differ.
+    """
+    own = getattr(chip, "calibration", None)
+    if not isinstance(own, Calibration):
+        return given
+    if given is None:
+        return own
+    if given.replaced(chip_id=own.chip_id) != own:
+        raise CalibrationError(
+            f"{chip.spec.chip_id} is made from a record of its own, found another one of {given.chip_id}; leave it out"
+        )
+    return own
+
+
+def _differs(backend: CalibratedBackend, given: Calibration) -> bool:
+    return _paired(backend.chip, given) != backend.calibration
 
 
 def _warn_nominal(chip: Chip, calibration: Calibration | None) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.datasheet import data_sheet, preset_parameters
+from photonic.backends.fromrecord import SUFFIX, FromRecord, RecordSource, accepted, loaded, open_record
 from photonic.backends.streams import CallStreams
 from photonic.backends.tilecache import TileCache
 from photonic.errors import ChipError, RecordError, SpecError
@@ -19,6 +20,7 @@ from photonic.physics.evaluation import Evaluation, Source, Tiles
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.timeline import Moment, Timeline
+from photonic.records import Calibration
 
 LIMITS = ("resident_tiles", "max_counts_bytes", "max_saturated_fraction")
 
@@ -37,6 +39,11 @@ class SimulatedChip(Chip):
         chip_id: defaults to ``sim?device=N``.
         limits: further fields of the ``ChipSpec`` (``resident_tiles``, ``max_counts_bytes``,
             ``max_saturated_fraction``).
+        record: that the chip is made from, with its parameters; in place of a device's seed.
+
+    Attributes:
+        parameters: as given.
+        calibration: of this very chip, which a backend uses unless it is given one; None: nothing was measured.
     """
 
     def __init__(
@@ -48,13 +55,20 @@ class SimulatedChip(Chip):
         purpose: str = "run",
         chip_id: str | None = None,
         limits: Mapping[str, Any] | None = None,
+        record: FromRecord | None = None,
     ) -> None:
         spec = data_sheet(parameters, chip_id or f"sim?device={device}", dict(limits or {}))
         super().__init__(spec)
         self.parameters = parameters
-        self._streams = CallStreams("noise", device, seed, purpose)
+        self.calibration: Calibration | None = None
         self._timeline = Timeline(parameters)
-        truth = Device.draw(parameters, device)
+        if record is None:
+            self._streams = CallStreams("noise", device, seed, purpose)
+            truth = Device.draw(parameters, device)
+        else:
+            self._streams = CallStreams("noise", record.calibration.chip_id, seed, purpose)
+            truth = record.device
+            self.calibration = record.calibration.replaced(chip_id=spec.chip_id)
         self._evaluation = Evaluation(
             parameters, truth, spec.response.counts_per_d[0], spec.count_range, self._streams.draws
         )
@@ -135,11 +149,15 @@ def _telemetry(moment: Moment) -> dict[str, Tensor]:
 def open_simulated(
     preset: str = "typical", *, seed: int = 0, device: int = 0, purpose: str = "run", **options: Any
 ) -> SimulatedChip:
-    """Opens the spec string ``sim`` or ``sim:PRESET``; options are fields of the architecture's parameters, or limits.
+    """Opens ``sim`` or ``sim:PRESET``, with fields of the architecture's parameters, or limits; or ``sim:FILE.json``.
 
     Raises:
         SpecError: an unknown preset or option, or a value out of bounds.
+        CalibrationError: a record that cannot be read, or may not be used.
     """
+    if preset.endswith(SUFFIX):
+        record, name = open_record("sim", preset, options)
+        return SimulatedChip(record.parameters, seed=seed, purpose=purpose, chip_id=name, record=record)
     preset = preset or "typical"
     limits = {name: options.pop(name) for name in LIMITS if name in options}
     parameters = preset_parameters("sim", preset, options, LIMITS)
@@ -155,3 +173,28 @@ def open_simulated(
         )
     except RecordError as error:
         raise SpecError(f"sim:{preset}: {error}") from error
+
+
+def twin(
+    calibration: RecordSource,
+    *,
+    seed: int | None = None,
+    purpose: str = "run",
+    allow_failed: bool = False,
+    allow_expired: bool = False,
+) -> SimulatedChip:
+    """An exact simulated chip from a calibration; ``open_backend("twin:FILE.json")`` is the fast statistical one.
+
+    Args:
+        calibration: measured, of a chip with a code for each weight; or its file.
+        seed: of the run's noise, default 0. There is no device to choose: it is the one that was measured.
+        purpose: names the noise stream.
+        allow_failed: also from a record whose verification failed or could not decide.
+        allow_expired: also from one whose time has passed.
+
+    Raises:
+        CalibrationError: the record cannot be read, may not be used, or lacks what a twin is made of.
+    """
+    given = accepted(loaded(calibration), allow_failed=allow_failed, allow_expired=allow_expired)
+    record, name = FromRecord.of(given), f"twin of {given.chip_id}"
+    return SimulatedChip(record.parameters, seed=seed or 0, purpose=purpose, chip_id=name, record=record)

@@ -17,7 +17,14 @@ from photonic.calibration.response import ResponseFit, fit_response, settings_of
 from photonic.errors import CalibrationError
 from photonic.records import ChipSpec
 
-_POWER_LAWS = {"input power": (1.0, 0.0), "weighted power": (0.0, 1.0)}
+# of the light that each weight keeps, constant and by |weight|
+_POWER_LAWS = {
+    "input power": (1.0, 0.0),
+    "half of the input power, half of the weighted": (0.5, 0.5),
+    "weighted power and a fifth of the input power": (0.2, 1.0),
+    "weighted power and a twentieth of the input power": (0.05, 1.0),
+    "weighted power": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ LEAST_BUDGET = 200_000
 _PER_ELEMENT = 244  # shots for each weight: 1 M for 64 x 64
 # samples for each statement of the verification (reference/calibration.md 4: +-10 % of a variance takes 2,400)
 POOLED = 7_500
-_POINTS = 64
+_POINTS = 40
 
 
 def default_budget(spec: ChipSpec) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from photonic.calibration.fit import ChipFit
+from photonic.calibration.model import Array
 from photonic.calibration.noise import Term
 from photonic.calibration.table import response_errors, response_rows, unknown
 from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Response, Verification
@@ -12,8 +14,10 @@ from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Respo
 _UNITS = {"thermal": "D^2", "shot": "D^2 per S", "rin": "relative, squared", "common_mode": "D^2 per S^2"}
 
 
-def make_record(spec: ChipSpec, fit: ChipFit, verification: Verification, provenance: Provenance) -> Calibration:
-    """Puts a fit, its verdict and where it comes from into a record."""
+def make_record(
+    spec: ChipSpec, fit: ChipFit, verification: Verification, provenance: Provenance, shown: Mapping[str, Array]
+) -> Calibration:
+    """Puts a fit, its verdict and where it comes from into a record, with the arrays of its report."""
     model = fit.model
     response = Response(
         inputs=spec.response.inputs,
@@ -37,7 +41,7 @@ def make_record(spec: ChipSpec, fit: ChipFit, verification: Verification, proven
             "noise follows": fit.power.best,
             "rin": fit.rin.best,
         },
-        arrays={**model.arrays(), **response_errors(fit.response)},
+        arrays={**model.arrays(), **response_errors(fit.response), **shown},
     )
 
 

@@ -159,7 +159,9 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
 
     First whether anything is taken by the elements beside, and how; then whether more of them do.
     """
-    shared = _part(data, slice(0, _SHARED_ROWS), np.arange(len(data.codes)) < _SHARED_SETTINGS)
+    some = np.zeros(len(data.codes), dtype=bool)
+    some[np.linspace(0, len(some) - 1, min(len(some), _SHARED_SETTINGS)).astype(int)] = True  # of all kinds
+    shared = _part(data, slice(0, _SHARED_ROWS), some)
     held = np.arange(len(shared.codes)) % _HELD_OUT == 0
     train, test = _part(shared, slice(None), ~held), _part(shared, slice(None), held)
     misfits: dict[str, float] = {}

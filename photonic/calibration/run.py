@@ -6,11 +6,11 @@ import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
+from photonic.calibration.diagnostics import diagnostics
 from photonic.calibration.fit import by_purpose, fit_readings
 from photonic.calibration.plan import default_budget, make_plan
 from photonic.calibration.points import Points
@@ -39,7 +39,7 @@ def calibrate(
         budget: shots; None: a million for 64 x 64, and at least 200,000.
         seed: of patterns and order.
         raw: folder of the raw readings; one of an interrupted sweep is gone on with. None: a temporary one.
-        progress: is told (shots done, shots in all).
+        progress: is told of every reading (done, in all, what).
 
     Returns:
         The record, its verdict in ``verification``.
@@ -54,7 +54,8 @@ def calibrate(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         begun = folder.exists() and any(folder.iterdir())
         store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, budget=budget, seed=seed)
-        sweep(chip, plan, store, progress)
+        stack.enter_context(store)
+        sweep(chip, plan, store, progress=progress)
         return refit(store)
 
 
@@ -65,9 +66,10 @@ def refit(store: RawStore | str | Path) -> Calibration:
         CalibrationError: the sweep was not finished, or as ``calibrate``.
     """
     store = store if isinstance(store, RawStore) else RawStore.open(Path(store))
-    if not store.complete:
+    header = store.header
+    if store.done < header.readings:
         raise CalibrationError(
-            f"{store.folder} holds {store.done} of {store.header['readings']} readings; finish the sweep first"
+            f"{store.folder} holds {store.done} of {header.readings} readings; finish the sweep first"
         )
     began = time.monotonic()
     taken = store.taken()
@@ -76,16 +78,20 @@ def refit(store: RawStore | str | Path) -> Calibration:
     verification = verify_counts(held.prediction(fit.model, fit.noise.model))
     measured = sum(item.seconds for item in taken)
     provenance = Provenance(
-        started=datetime.fromisoformat(store.header["started"]),
+        started=header.started,
         ended=datetime.fromtimestamp(taken[-1].utc, UTC),
-        code_version=version("photonic-torch"),
+        code_version=header.code_version,
         raw_sha256=store.sha256,
-        budget=store.header["budget"],
+        budget=header.budget,
         shots=sum(len(item.counts) for item in taken),
         seconds=measured + time.monotonic() - began,
-        seed=store.header["seed"],
+        seed=header.seed,
         conditions=dict(next(item for item in taken if item.reading.purpose == "matrix").reading.conditions),
         telemetry_start=dict(taken[0].telemetry),
         telemetry_end=dict(taken[-1].telemetry),
     )
-    return make_record(store.spec, fit, verification, provenance)
+    shown = {
+        **diagnostics("noise", Points.of(store.spec, by_purpose(taken)["noise"]), fit.model, fit.noise.model),
+        **diagnostics("check", held, fit.model, fit.noise.model),
+    }
+    return make_record(store.spec, fit, verification, provenance, shown)

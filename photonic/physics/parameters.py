@@ -11,7 +11,7 @@ from pydantic import Field
 from photonic.physics import converters
 from photonic.physics.optics import Optics
 from photonic.physics.sections import Converters, Defects, Detection, Energy, Link, Modulators, Time
-from photonic.records import EnergyModel, InputTransfer, NoiseModel, Response, effective_bits
+from photonic.records import ChipSpec, EnergyModel, InputTransfer, NoiseModel, Response, effective_bits
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact since the SI of 2019
 
@@ -27,6 +27,7 @@ class ChipParameters(Link, Detection, Converters, Modulators, Defects, Time, Ene
 
     architecture: ClassVar[str]
     coherent: ClassVar[bool] = False  # inputs are fields, detected against a local oscillator
+    states_power: ClassVar[bool] = True  # in watts; a record of counts does not
 
     n_outputs: int = Field(default=64, ge=1, description="M, detector pairs")
     n_inputs: int = Field(default=64, ge=1, description="N, input channels")
@@ -155,6 +156,11 @@ class ChipParameters(Link, Detection, Converters, Modulators, Defects, Time, Ene
             counts_per_d=(1.0 if self.adc_bits is None else 1.0 / self.lsb,),
             noise=self.noise,
         )
+
+    @property
+    def sheet(self) -> ChipSpec | None:
+        """The whole data sheet, where it is known and does not follow from these parameters."""
+        return None
 
     @property
     def energy(self) -> EnergyModel:

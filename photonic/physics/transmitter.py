@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class Transmitter:
 
     Attributes:
         parameters: of the chip.
+        shape: of the transfer, as ``InputTransfer`` has it; with "linear" a half phase is the level itself.
         inverse_v_pi: (N,) nominal over actual V_pi.
         bias_rad: (N,) half phase at code zero.
         power: (N,) relative power of each channel.
@@ -30,6 +32,7 @@ class Transmitter:
     """
 
     parameters: ChipParameters
+    shape: str
     inverse_v_pi: Tensor
     bias_rad: Tensor
     power: Tensor
@@ -57,6 +60,7 @@ class Transmitter:
         inverse_v_pi = torch.exp(-p.v_pi_spread * spread[0])
         return cls(
             parameters=p,
+            shape=transfer.shape,
             inverse_v_pi=inverse_v_pi,
             bias_rad=p.bias_spread_rad * spread[1] / 2,
             power=torch.exp(p.channel_spread * spread[2]),
@@ -105,13 +109,18 @@ class Transmitter:
     def _sources(self, half_phase: Tensor) -> Tensor:
         """Levels, times the power of each channel; or fields, times its root, and their quadrature behind them."""
         p, n, dtype = self.parameters, half_phase.shape[-1], half_phase.dtype
-        if not p.coherent:
-            light = modulator.mzm(half_phase, self.level_min)
-            return light.mul_(self.power[:n].to(dtype)) if p.channel_spread else light
+        if self.shape != "field":
+            light = half_phase if self.shape == "linear" else modulator.mzm(half_phase, self.level_min)
+            return light if self._even else light.mul_(self.power[:n].to(dtype))
         root = self.power[:n].sqrt().to(dtype)
         if p.extinction_ratio_db is None:
             return half_phase.sin_().mul_(root)
         return torch.cat([half_phase.sin() * root, half_phase.cos() * (root * self.level_min)], dim=-1)
+
+    @cached_property
+    def _even(self) -> bool:
+        """Whether all channels have the power 1."""
+        return bool((self.power == 1).all())
 
     def _crosstalk(self, light: Tensor) -> Tensor:
         """Times 1 + k (T_{j-1} + T_{j+1}) / 2: each channel's light heats its neighbours' devices; not linear in T."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.types import AwareDatetime
 
+from photonic.records import files
 from photonic.records.base import Record
 from photonic.records.chip import ChipSpec, Response
 
@@ -94,8 +96,8 @@ class Calibration(Record):
         nominal: whether nothing was measured.
         response: enough to encode numbers and to decode counts, with one gain and zero for each output.
         spec: of the chip when it was measured; None: nominal.
-        arrays: by name, float64, saved beside the record (see ``photonic.calibration.store``); empty: nominal.
-        arrays_sha256: of these.
+        arrays: by name, float64, saved beside the record (see ``photonic.records.files``); empty: nominal.
+        arrays_sha256: of their file, where the record comes from one.
         model: facts about the arrays that are no numbers of a family, e.g. which crosstalk was chosen.
     """
 
@@ -121,8 +123,13 @@ class Calibration(Record):
         """Equal JSON and equal arrays."""
         if not isinstance(other, Calibration):
             return NotImplemented
-        same = self.model_dump() == other.model_dump() and self.arrays.keys() == other.arrays.keys()
-        return same and all(np.array_equal(self.arrays[name], other.arrays[name]) for name in self.arrays)
+        beside = {"arrays_sha256"}  # of a file, which equal arrays need not come from
+        if self.model_dump(exclude=beside) != other.model_dump(exclude=beside):
+            return False
+        mine, theirs = self.arrays, other.arrays
+        return mine.keys() == theirs.keys() and all(
+            np.array_equal(mine[name], theirs[name], equal_nan=True) for name in mine
+        )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
@@ -130,6 +137,26 @@ class Calibration(Record):
     def from_spec(cls, spec: ChipSpec) -> Calibration:
         """The nominal calibration: what the chip's data sheet promises, nothing measured."""
         return cls(chip_id=spec.chip_id, nominal=True, response=spec.response)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Calibration:
+        """The record of a file ``NAME.json``, with the arrays of ``NAME.npz`` beside it.
+
+        Raises:
+            CalibrationError: no such record, or its file says which of EditedRecordError, RecordVersionError and
+                ArraysError it is.
+            RecordError: a key that no calibration has, or a value out of bounds.
+        """
+        content, arrays = files.read(path)
+        return cls(**{**content, "arrays": arrays})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes ``NAME.json`` and, where there are arrays, ``NAME.npz``, each whole or not at all.
+
+        Raises:
+            CalibrationError: the path is no ``NAME.json`` or cannot be written, or an array is not float64.
+        """
+        files.write(path, self.model_dump(mode="json"), self.arrays)
 
     def replaced(self, **fields: Any) -> Calibration:
         """A copy with other fields, checked again."""

@@ -88,7 +88,6 @@ def test_what_changes_in_time_is_refused_when_it_is_opened(field: str) -> None:
         ("twin?sign=both", "sign must be one of"),
         ("twin?shots=0", "shots must be"),
         ("twin?analog_gain=3", "offers the analog gains"),
-        ("twin:chip7.json", "no twin from a calibration"),
         ("twin?adc_bits=99", "adc_bits"),
     ],
 )

@@ -24,6 +24,7 @@ from photonic.backends.base import (
 from photonic.backends.chip import Usage
 from photonic.backends.datasheet import data_sheet
 from photonic.backends.encoding import EncodedWeight, Geometry
+from photonic.backends.fromrecord import FromRecord
 from photonic.backends.judgement import Judgement
 from photonic.backends.kept import Kept
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
@@ -60,7 +61,7 @@ class _Made:
 
 
 class TwinBackend(Backend):
-    """A simulated chip with its nominal calibration, as the layer's output sees it.
+    """A simulated chip with its nominal calibration, or a measured one, as the layer's output sees it.
 
     The mean response is the device's own, hidden spread included. Thermal, shot and converter noise of all tiles of an
     output are one draw; RIN is one factor per shot (row tile, column tile, input). Where that is not what the chip
@@ -73,6 +74,7 @@ class TwinBackend(Backend):
         purpose: names the noise stream.
         options: as of ``CalibratedBackend``.
         name: the spec string that opens this backend again.
+        record: that the chip is made from, with its parameters; in place of a device's seed.
 
     Raises:
         SpecError: an option that does not exist, or an effect that a twin cannot carry.
@@ -87,20 +89,23 @@ class TwinBackend(Backend):
         purpose: str = "run",
         options: EncodingOptions | None = None,
         name: str | None = None,
+        record: FromRecord | None = None,
     ) -> None:
         name = name or f"twin?device={device}"
         validity.refuse_unknown_effects(parameters, name)
         chip = data_sheet(parameters, name, {})
+        validity.refuse_unknown_codes(chip)
         self._options = options or EncodingOptions()
         self._options.check(chip)
-        super().__init__(BackendSpec(name=name, chip=chip, nominal=True, gradients=("ideal", "twin")))
+        super().__init__(BackendSpec(name=name, chip=chip, nominal=record is None, gradients=("ideal", "twin")))
         self.parameters = parameters
         self.chip_spec = chip
         self._detector = parameters.noise
-        self._streams = CallStreams("twin", device, seed, purpose)
+        key = device if record is None else record.calibration.chip_id
+        self._streams = CallStreams("twin", key, seed, purpose)
         self._evaluation = Evaluation(
             parameters,
-            Device.draw(parameters, device),
+            Device.draw(parameters, device) if record is None else record.device,
             chip.response.counts_per_d[0],
             chip.count_range,
             self._streams.draws,
@@ -297,7 +302,8 @@ class TwinBackend(Backend):
     def _by_tile(self) -> bool:
         gains = self.site.gains
         least = (self._options.analog_gain or 1.0) if gains is None else float(gains.min())
-        return validity.needs_tiles(self.parameters, least)
+        ideal = self._evaluation.device.receiver.transitions is None
+        return validity.needs_tiles(self.parameters, least, ideal_adcs=ideal)
 
     def _judge(self, light: Light, prepared: Prepared, way: str, share: float | None = None) -> Judgement:
         """Refuses ranges where a product's way would be wrong, or tells the layer's judge.

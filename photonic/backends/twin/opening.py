@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from photonic.backends.datasheet import preset_parameters
+from photonic.backends.fromrecord import SUFFIX, open_record
 from photonic.backends.plans import EncodingOptions
 from photonic.backends.twin.backend import TwinBackend
-from photonic.errors import SpecError
 
 
 def open_twin(
@@ -23,21 +24,18 @@ def open_twin(
     analog_gain: float | None = None,
     **options: Any,
 ) -> TwinBackend:
-    """Opens the spec string ``twin`` or ``twin:PRESET``; options are those of a backend, or fields of the parameters.
+    """Opens ``twin`` or ``twin:PRESET``, with options of a backend or fields of the parameters; or ``twin:FILE.json``.
 
     Raises:
         SpecError: an unknown preset or option, a value out of bounds, or an effect that a twin cannot carry.
+        CalibrationError: a record that cannot be read, or may not be used.
     """
-    preset = preset or "typical"
-    if preset.endswith(".json"):
-        raise SpecError(f"twin:{preset}: this version opens no twin from a calibration; take twin:PRESET")
     chosen = EncodingOptions(sign, shots, weight_scale, analog_gain)
+    if preset.endswith(SUFFIX):
+        return _from_record(preset, chosen, seed, purpose, options)
+    preset = preset or "typical"
     parameters = preset_parameters("twin", preset, options, [field.name for field in fields(EncodingOptions)])
-    standard = EncodingOptions()
-    given = {**options, **{f.name: getattr(chosen, f.name) for f in fields(chosen)}}
-    text = "".join(
-        f"&{key}={value}" for key, value in given.items() if key in options or value != getattr(standard, key)
-    )
+    text = _text(chosen, options)
     return TwinBackend(
         parameters,
         device=device,
@@ -45,4 +43,24 @@ def open_twin(
         purpose=purpose,
         options=chosen,
         name=f"twin:{preset}?device={device}{text}",
+    )
+
+
+def _from_record(
+    path: str, chosen: EncodingOptions, seed: int, purpose: str, options: dict[str, object]
+) -> TwinBackend:
+    """Opens ``twin:FILE.json``."""
+    record, name = open_record("twin", path, options)
+    text = _text(chosen, {})
+    if text:
+        name += text if "?" in name else f"?{text[1:]}"
+    return TwinBackend(record.parameters, seed=seed, purpose=purpose, options=chosen, name=name, record=record)
+
+
+def _text(chosen: EncodingOptions, options: Mapping[str, object]) -> str:
+    """Options as a spec string has them, each after an ``&``."""
+    standard = EncodingOptions()
+    given = {**options, **{field.name: getattr(chosen, field.name) for field in fields(chosen)}}
+    return "".join(
+        f"&{key}={value}" for key, value in given.items() if key in options or value != getattr(standard, key)
     )

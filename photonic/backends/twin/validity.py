@@ -11,7 +11,7 @@ from photonic.backends.twin.light import Light
 from photonic.backends.twin.prepared import Prepared
 from photonic.errors import SpecError
 from photonic.physics.parameters import ChipParameters
-from photonic.records import NoiseModel
+from photonic.records import ChipSpec, NoiseModel
 
 # noise of a reading, in counts: from the first on, quantisation adds 1/12 count^2 of its own to within 2.5 % of the
 # variance, whatever the signal (Widrow and Kollar, Quantization Noise, ch. 4: exp(-2 pi^2 sigma^2)); below the second
@@ -49,19 +49,34 @@ def refuse_unknown_effects(parameters: ChipParameters, name: str) -> None:
         )
 
 
-def needs_tiles(parameters: ChipParameters, gain: float) -> bool:
+def refuse_unknown_codes(spec: ChipSpec) -> None:
+    """Refuses a chip whose codes a twin would misread: it takes 0 as dark, and rails on both sides of a count of 0.
+
+    Raises:
+        SpecError: what the chip's data sheet says, and what to do.
+    """
+    dark, zero, (low, high) = spec.dark_code, spec.response.inputs.code_zero, spec.count_range
+    if dark != 0 or zero != 0 or low + high not in (-1, 0):
+        raise SpecError(
+            f"{spec.chip_id}: a twin takes inputs that are dark at code 0 and counts on both sides of 0, found "
+            f"dark_code {dark:g}, code_zero {zero:g} and counts from {low:g} to {high:g}; take the exact chip (sim)"
+        )
+
+
+def needs_tiles(parameters: ChipParameters, gain: float, *, ideal_adcs: bool) -> bool:
     """Whether counts must be made tile by tile: the sum of the tiles does not tell what the converters make of them.
 
     Args:
         parameters: of the chip.
         gain: the least analog gain before the ADC.
+        ideal_adcs: whether they only round and clip.
     """
     p = parameters
     if p.coherent:
         return True  # S holds each tile's D^2
     if p.adc_bits is None:
         return False
-    if p.adc_inl is not None or p.adc_mismatch > 0:
+    if not ideal_adcs:
         return True
     return math.sqrt(p.noise.thermal * (gain / p.lsb) ** 2 + p.adc_noise_lsb**2) < FINE_COUNTS
 

@@ -1,0 +1,33 @@
+"""What a record keeps for people who look at it: measured against predicted, point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from photonic.calibration.model import Array, ChipModel
+from photonic.calibration.pit import LEVELS, uniformity
+from photonic.calibration.points import Points
+from photonic.calibration.predicted import count_moments
+from photonic.records import NoiseModel
+
+
+def diagnostics(name: str, points: Points, model: ChipModel, noise: NoiseModel) -> Mapping[str, Array]:
+    """Arrays of P points: ``NAME_mean``, ``NAME_variance`` (P, M) of the counts, measured, and ``..._predicted``.
+
+    Besides, ``NAME_s`` and ``NAME_d`` (P, M), and ``NAME_pit`` (2, L): levels of the probability integral transform and
+    what part of the counts lies below each.
+    """
+    prediction = points.prediction(model, noise)
+    expected = count_moments(prediction.volts, prediction.sigma, prediction.table)
+    below = uniformity(prediction)
+    return {
+        f"{name}_mean": points.counts.mean(1),
+        f"{name}_variance": points.counts.var(1, ddof=1),
+        f"{name}_mean_predicted": expected.mean,
+        f"{name}_variance_predicted": expected.variance,
+        f"{name}_s": points.powers(model),
+        f"{name}_d": points.results(model),
+        f"{name}_pit": np.stack([LEVELS, LEVELS + below.mean(0)]),
+    }
