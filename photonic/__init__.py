@@ -13,6 +13,8 @@ from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.registry import Opener, open_backend, open_chip
 from photonic.backends.simulated import twin
+from photonic.calibration.retest import verify
+from photonic.calibration.run import calibrate, refit
 from photonic.errors import NominalCalibrationWarning, PhotonicError
 from photonic.models.attention import PhotonicMultiheadAttention
 from photonic.models.check import Check, LayerCheck, check
@@ -57,6 +59,7 @@ __all__ = [
     "Usage",
     "__version__",
     "attach",
+    "calibrate",
     "check",
     "convert_",
     "convolve",
@@ -65,8 +68,10 @@ __all__ = [
     "matmul",
     "open_backend",
     "open_chip",
+    "refit",
     "routes",
     "set_input_range",
     "twin",
     "unconvert_",
+    "verify",
 ]

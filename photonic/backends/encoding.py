@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +126,103 @@ def input_codes(values: Tensor, spec: ChipSpec, response: Response) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Programmed:
+    """Tiles as drive codes, and what decoding needs of them; (R, G x C, m) each but for the codes.
+
+    Attributes:
+        codes: (R, G x C, P), or in the shape of the tiles.
+        worth: what D = 1 is worth in the result.
+        sums: sums of the programmed weights over the inputs in use.
+        dark: what D is worth when all inputs are 0, which need not be dark.
+    """
+
+    codes: Tensor
+    worth: Tensor
+    sums: Tensor
+    dark: Tensor
+
+
+class Encoder(Protocol):
+    """From numbers to the codes of one chip, and from its counts to what its ADCs saw."""
+
+    @property
+    def spec(self) -> ChipSpec:
+        """Of the chip."""
+
+    @property
+    def by_image(self) -> bool:
+        """Whether pixels can be encoded before they are cut into patches.
+
+        Then all channels take the same codes, the code 0 stands for 0, and ``inputs`` takes values of any shape.
+        """
+
+    @property
+    def counts_per_d(self) -> tuple[float, ...]:
+        """One value, or one for each output."""
+
+    @property
+    def zero_count(self) -> tuple[float, ...]:
+        """One value, or one for each output."""
+
+    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool) -> Programmed:
+        """Programs tiles (R, G x C, m, n), each scaled to full scale or, with ``per_row``, each of its rows."""
+
+    def inputs(self, values: Tensor, cut: Geometry) -> Tensor:
+        """Codes of values (G, B, N) in [0, 1], or in [-1, 1] where the inputs are signed."""
+
+    def volts(self, counts: Tensor, dtype: torch.dtype) -> Tensor:
+        """What the ADCs saw, in counts (R, G x C, B, m): the same tensor where a count says it."""
+
+
+@dataclass(frozen=True)
+class Nominal:
+    """One response for all elements and channels: a weight is code / code_one.
+
+    Attributes:
+        spec: of the chip.
+        response: of its data sheet, or with a gain and a zero for each output.
+    """
+
+    spec: ChipSpec
+    response: Response
+
+    @property
+    def by_image(self) -> bool:
+        """Where the code 0 stands for 0."""
+        return self.response.inputs.code_zero == 0
+
+    @property
+    def counts_per_d(self) -> tuple[float, ...]:
+        """As the response has them."""
+        return self.response.counts_per_d
+
+    @property
+    def zero_count(self) -> tuple[float, ...]:
+        """As the response has them."""
+        return self.response.zero_count
+
+    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool) -> Programmed:
+        """Counts are c = zero + k D with D = 1/N sum_j w_j T_j and T_j = T_min + (1 - T_min) v_j.
+
+        Hence sum_j w_j v_j = (N (c - zero) / k - T_min sum_j w_j) / (1 - T_min), all times the tile's scale.
+        """
+        if self.spec.layout == "program":
+            codes, scale, sums = _program(tiles, self.spec)
+        else:
+            codes, scale, sums = _scale(tiles, self.spec, self.response, per_row)
+        level_min = self.response.inputs.level_min
+        return Programmed(codes, scale / (1 - level_min), sums, sums * (level_min / (1 - level_min)))
+
+    def inputs(self, values: Tensor, cut: Geometry) -> Tensor:
+        """The same for all channels."""
+        return input_codes(values, self.spec, self.response)
+
+    def volts(self, counts: Tensor, dtype: torch.dtype) -> Tensor:
+        """The counts: an ideal ADC's error averages out."""
+        return counts
+
+
+@dataclass(frozen=True)
 class EncodedWeight:
     """A weight as the chip holds it, and what decoding needs of it.
 
@@ -147,69 +244,62 @@ class EncodedWeight:
 def encode_weight(
     weight: Tensor, spec: ChipSpec, response: Response, per_row: bool, gain: Tensor | float = 1.0
 ) -> EncodedWeight:
+    """``encode`` by one response for all elements."""
+    return encode(weight, Nominal(spec, response), per_row, gain)
+
+
+def encode(weight: Tensor, encoder: Encoder, per_row: bool, gain: Tensor | float = 1.0) -> EncodedWeight:
     """Turns a weight into drive codes, and prepares the decoding of the counts.
 
     Args:
         weight: (G, M, N) after the sign encoding.
-        spec: of the chip.
-        response: of its calibration.
+        encoder: of the chip.
         per_row: a scale for each output of each tile instead of one for the tile (where each weight has a code).
         gain: the analog gain before the ADC, of all tiles or of each (R, G x C).
+
+    Raises:
+        ShapeError: gains of another number of tiles.
     """
-    cut = Geometry.of(spec, *weight.shape)
-    codes, scale, sums = _codes(weight, cut, spec, response, per_row)
+    cut = Geometry.of(encoder.spec, *weight.shape)
+    found = _programmed(weight, cut, encoder, per_row)
     if isinstance(gain, Tensor) and tuple(gain.shape) != (cut.rows, cut.groups * cut.columns):
         raise ShapeError(
             f"the layer's analog gains are for {tuple(gain.shape)} tiles and its weight now takes "
             f"{(cut.rows, cut.groups * cut.columns)}; fit them again with photonic.fit_ranges"
         )
     gains = gain.to(weight).unsqueeze(-1) if isinstance(gain, Tensor) else gain
-    per_d = per_output(response.counts_per_d, cut, weight) * gains
-    zero = per_output(response.zero_count, cut, weight)
-    level_min = response.inputs.level_min
-    factor = scale / (1 - level_min) / per_d
-    dark = zero * factor + sums * (level_min / (1 - level_min))
+    factor = found.worth / (per_output(encoder.counts_per_d, cut, weight) * gains)
     return EncodedWeight(
         cut=cut,
-        codes=codes,
+        codes=found.codes,
         factor=factor.unsqueeze(-2),
-        offset=_sum_columns(dark, cut),
-        sums=_sum_columns(sums, cut),
+        offset=_sum_columns(per_output(encoder.zero_count, cut, weight) * factor + found.dark, cut),
+        sums=_sum_columns(found.sums, cut),
     )
 
 
-def _codes(
-    weight: Tensor, cut: Geometry, spec: ChipSpec, response: Response, per_row: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Drive codes (R, G x C, P), what D = 1 is worth in each output, and the sums of the programmed weights.
-
-    In blocks of row tiles that stay in cache.
-    """
+def _programmed(weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool) -> Programmed:
+    """All tiles, in blocks of row tiles that stay in cache."""
     each = max(1, _CACHED_ELEMENTS // (weight.shape[0] * weight.shape[2]))  # rows of all groups
     rows = max(cut.m, each // cut.m * cut.m)
     codes: Tensor | None = None
-    scales, sums = [], []
+    parts = []
     for start in range(0, cut.rows * cut.m, rows):
         part = weight[:, start : start + rows]
         here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
-        tiles = tile_weight(part, here)
-        found = _program(tiles, spec) if spec.layout == "program" else _scale(tiles, spec, response, per_row)
+        found = encoder.weights(tile_weight(part, here), here, per_row)
         if codes is None:
-            shape = cut.rows, *found[0].shape[1:2], found[0][0, 0].numel()
-            codes = torch.empty(shape, dtype=spec.code_dtype, device=weight.device)
+            shape = cut.rows, *found.codes.shape[1:2], found.codes[0, 0].numel()
+            codes = torch.empty(shape, dtype=encoder.spec.code_dtype, device=weight.device)
         first = start // cut.m
-        codes[first : first + here.rows] = found[0].flatten(2)
-        scales.append(found[1])
-        sums.append(found[2])
+        codes[first : first + here.rows] = found.codes.flatten(2)
+        parts.append((found.worth, found.sums, found.dark))
     assert codes is not None  # noqa: S101 - a weight has rows
-    return codes, torch.cat(scales), torch.cat(sums)
+    return Programmed(codes, *(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Scales each tile (or each row of each tile) to full scale, rounds to codes, and prepares the decoding.
-
-    A count is c = zero + k D with D = 1/N sum_j w_j T_j and T_j = T_min + (1 - T_min) v_j, hence
-    sum_j w_j v_j = (N (c - zero) / k - T_min sum_j w_j) / (1 - T_min), all times the tile's scale.
+    """Scales each tile (or each row of each tile) to full scale, and rounds to codes.
 
     Args:
         tiles: (R, G x C, m, n).
@@ -253,7 +343,7 @@ def _sum_columns(values: Tensor, cut: Geometry) -> Tensor:
 
 
 def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
-    """Counts (R, G x C, B, m) to products (G, B, M): weighs tiles, adds columns digitally, takes the dark off."""
+    """Volts (R, G x C, B, m), in counts, to products (G, B, M): weighs and adds tiles, takes the dark off."""
     cut, factor = encoded.cut, encoded.factor
     rows, _, b, m = counts.shape
     grid = counts.unflatten(1, (cut.groups, cut.columns))

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from photonic.calibration.checks import AllanSeries
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.pit import LEVELS, uniformity
 from photonic.calibration.points import Points
 from photonic.calibration.predicted import count_moments
-from photonic.records import NoiseModel
+from photonic.calibration.reading import Taken
+from photonic.calibration.timing import allan_of
+from photonic.records import ChipSpec, NoiseModel
 
 
 def diagnostics(name: str, points: Points, model: ChipModel, noise: NoiseModel) -> Mapping[str, Array]:
@@ -30,4 +33,19 @@ def diagnostics(name: str, points: Points, model: ChipModel, noise: NoiseModel) 
         f"{name}_s": points.powers(model),
         f"{name}_d": points.results(model),
         f"{name}_pit": np.stack([LEVELS, LEVELS + below.mean(0)]),
+    }
+
+
+def allan_arrays(spec: ChipSpec, series: Taken, check: AllanSeries) -> Mapping[str, Array]:
+    """``allan_tau_s`` (L,), ``allan_deviation``, ``allan_low``, ``allan_high`` (L, M), and ``allan_predicted``."""
+    found = allan_of(spec, series)
+    if found is None or found.deviation.shape[1] != series.counts.shape[1]:
+        return {}
+    known = np.isin(found.readings, check.taus)
+    return {
+        "allan_tau_s": found.tau_s[known],
+        "allan_deviation": found.deviation[known],
+        "allan_low": found.low[known],
+        "allan_high": found.high[known],
+        "allan_predicted": check.predicted[np.isin(check.taus, found.readings)],
     }

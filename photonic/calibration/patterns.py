@@ -14,6 +14,8 @@ from photonic.records import ChipSpec
 _USED_RANGE = 0.9
 # of random results, between zero and the rails
 _DEVIATIONS = 4.5
+# of the random codes, that stand at an end of their range
+_ENDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,42 @@ class Patterns:
     generator: torch.Generator
 
     def weights_uniform(self) -> Tensor:
-        """Codes (M, N) drawn evenly over the whole range: every element meets every code."""
+        """Codes (M, N) drawn evenly over the whole range: every element meets every code; a fifth stands at an end.
+
+        The ends are where the largest weights of every row stand later, all at once: an error there adds up.
+        """
         low, high = self.spec.weight_code_range
         drawn = torch.rand(self._shape, generator=self.generator, dtype=torch.float64)
+        drawn = ((drawn - _ENDS / 2) / (1 - _ENDS)).clamp_(0.0, 1.0)
         return self._codes(drawn * (high - low) + low, self.spec.weight_bits)
 
-    def weights_with_sum(self, results: Tensor) -> Tensor:
-        """Codes (M, N) whose rows nominally give D = ``results`` (M,) with all inputs at full level.
+    def weights_one_sided(self, signs: Tensor) -> Tensor:
+        """Codes (M, N) whose rows have the sign of ``signs`` (M,) and any size, so that no code decides a result."""
+        low, high = self.spec.weight_code_range
+        size = torch.rand(self._shape, generator=self.generator, dtype=torch.float64)
+        edge = torch.where(signs < 0, low, high).unsqueeze(1)
+        return self._codes(size * edge, self.spec.weight_bits)
 
-        A random part of each row stands at +r, the rest at -r, the last one in between, r being as large as the code
-        range allows: the same D is made by other elements every time.
+    def weights_with_sum(self, results: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Codes (M, N) whose rows nominally give D = ``results`` (M,) with these inputs.
+
+        A random part of the lit channels stands at +r, the rest at -r, the last one in between, r being as large as the
+        code range allows: the same D is made by other elements every time. Dark channels get any code.
+
+        Args:
+            results: within what the light can give; beyond, as much as it can.
+            inputs: (N,) codes, dark or full; None: all full.
         """
         m, n = self._shape
         low, high = self.spec.weight_code_range
         least, most = low / self._one, high / self._one
-        share = ((results - least) / (most - least)).clamp(0.0, 1.0) * n
-        rank = torch.rand(m, n, generator=self.generator, dtype=torch.float64).argsort(dim=1)
+        lit = torch.ones(n, dtype=torch.bool) if inputs is None else inputs != self.spec.dark_code
+        share = ((results * n / max(1, int(lit.sum())) - least) / (most - least)).clamp(0.0, 1.0) * lit.sum()
+        order = torch.rand(m, n, generator=self.generator, dtype=torch.float64).masked_fill(~lit, 2.0)
+        rank = order.argsort(dim=1).argsort(dim=1)
         filled = (share.unsqueeze(1) - rank).clamp(0.0, 1.0)
-        return self._codes((least + (most - least) * filled) * self._one, self.spec.weight_bits)
+        wanted = self._codes((least + (most - least) * filled) * self._one, self.spec.weight_bits)
+        return torch.where(lit, wanted, self.weights_uniform())
 
     def inputs_binary(self, shots: int, share: Tensor | float = 0.5) -> Tensor:
         """Codes (B, N): every channel dark or full, full with probability ``share`` (a number, or (B, 1))."""

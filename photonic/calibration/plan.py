@@ -2,13 +2,13 @@
 
 | part | share | for |
 | --- | --- | --- |
-| allan | 4 % | one vector over and over: how long averaging helps |
+| allan | 2 x 3 % | one vector over and over, at the beginning and for the verdict: how long averaging helps |
 | dark | 2 % | no light: zero of each output, noise floor |
 | one row | 1 % | polarity and order of the outputs |
 | matrix | 45 % | random codes and inputs: gains, input transfer, programming curves, crosstalk |
 | ramp | 12 % | all of the ADC's range, the same D from other subsets of inputs: INL apart from the inputs' curves |
-| noise | 18 % | one vector over and over, at S from 0 to 1 and |D| up to the range: V(S, D), what outputs share |
-| verify | 18 % | the same kinds of points, other ones, later: for the verdict alone |
+| noise | 17 % | one vector over and over, at S from 0 to 1 and |D| up to the range: V(S, D), what outputs share |
+| verify | 17 % | the same kinds of points, other ones, later: for the verdict alone |
 
 The parts but the last are in random order, so that drift becomes noise and not a slope, with a reference reading in
 between at even intervals.
@@ -27,7 +27,7 @@ from photonic.calibration.reading import Reading
 from photonic.errors import CalibrationError
 from photonic.records import ChipSpec
 
-SHARES = {"allan": 0.04, "dark": 0.02, "row": 0.01, "matrix": 0.45, "ramp": 0.12, "noise": 0.18, "verify": 0.18}
+SHARES = {"allan": 0.03, "dark": 0.02, "row": 0.01, "matrix": 0.45, "ramp": 0.12, "noise": 0.17, "verify": 0.17}
 REFERENCES = 64  # of a whole plan
 REFERENCE_SHOTS = 32
 LEAST_BUDGET = 200_000
@@ -53,10 +53,7 @@ def make_plan(spec: ChipSpec, budget: int, generator: torch.Generator) -> list[R
     Raises:
         CalibrationError: a mesh, or a budget below what the smallest plan takes.
     """
-    if spec.layout != "elementwise":
-        raise CalibrationError(
-            f"chip {spec.chip_id} has layout {spec.layout!r}; this version calibrates chips with a code for each weight"
-        )
+    _check_layout(spec)
     least = least_budget(spec)
     if budget < least:
         raise CalibrationError(
@@ -65,10 +62,35 @@ def make_plan(spec: ChipSpec, budget: int, generator: torch.Generator) -> list[R
     plan = _Planner(spec, budget - REFERENCES * REFERENCE_SHOTS, generator)
     fit = [*plan.dark(), *plan.rows(), *plan.matrix(), *plan.ramps(), *plan.noise()]
     order = torch.randperm(len(fit), generator=generator).tolist()
-    later = list(plan.verify())
     reference = plan.reference()
-    shuffled = plan.allan(reference) + [fit[index] for index in order]
+    shuffled = plan.allan(reference, 0) + [fit[index] for index in order]
+    later = [*plan.verify(), *plan.allan(reference, 1)]
     return [*_with_references(shuffled, reference, 0, REFERENCES * 3 // 4), *_with_references(later, reference, 1)]
+
+
+def make_retest(spec: ChipSpec, budget: int, generator: torch.Generator) -> list[Reading]:
+    """The readings that test a record later: points, and one vector over and over; references in between.
+
+    Raises:
+        CalibrationError: as ``make_plan``.
+    """
+    _check_layout(spec)
+    part = SHARES["verify"] + SHARES["allan"]
+    plan = _Planner(spec, int((budget - REFERENCES // 4 * REFERENCE_SHOTS) / part), generator)
+    least = math.ceil(24 * _repeats(spec) / SHARES["verify"] * part) + REFERENCES // 4 * REFERENCE_SHOTS
+    if budget < least:
+        raise CalibrationError(
+            f"a test of {spec.n_outputs} x {spec.n_inputs} takes at least {least:,} shots, found {budget:,}"
+        )
+    reference = plan.reference()
+    return list(_with_references([*plan.verify(), *plan.allan(reference, 1)], reference, 1))
+
+
+def _check_layout(spec: ChipSpec) -> None:
+    if spec.layout != "elementwise":
+        raise CalibrationError(
+            f"chip {spec.chip_id} has layout {spec.layout!r}; this version calibrates chips with a code for each weight"
+        )
 
 
 def least_budget(spec: ChipSpec) -> int:
@@ -115,15 +137,15 @@ class _Planner:
 
     def reference(self) -> Reading:
         """A vector whose results lie all over the ADC's range."""
-        weights = self._patterns.weights_with_sum(self._patterns.results(self._m, 0.9) / 0.5)
         inputs = self._patterns.inputs_subsets(1, torch.tensor([0.5], dtype=torch.float64))
+        weights = self._patterns.weights_with_sum(self._patterns.results(self._m, 0.9), inputs[0])
         return self._reading("reference", weights, inputs.expand(REFERENCE_SHOTS, -1).contiguous())
 
-    def allan(self, reference: Reading) -> list[Reading]:
+    def allan(self, reference: Reading, block: int) -> list[Reading]:
         """The reference vector without a pause."""
         shots = 2 ** int(math.log2(self._shots("allan")))
         inputs = reference.inputs[:1].expand(shots, -1).contiguous()
-        return [Reading("allan", reference.weights, inputs, reference.conditions, 0)]
+        return [Reading("allan", reference.weights, inputs, reference.conditions, block)]
 
     def dark(self) -> Iterator[Reading]:
         """No light, in 8 readings over the sweep; nothing where the source cannot be switched off."""
@@ -156,12 +178,13 @@ class _Planner:
     def ramps(self) -> Iterator[Reading]:
         """Results over the whole range and a little beyond, by subsets of the inputs; rows of either sign."""
         each, edge = 256, 1.1 * self._spec.adc_full_scale
-        for index in range(max(6, self._shots("ramp") // each)):
-            full = (1.0, 0.5, edge)[index % 3]
-            signs = torch.where(self._patterns.uniform(self._m, 0, 1) < 0.5, -1.0, 1.0)
-            share = self._patterns.uniform(each, 0.0, min(1.0, edge / full))
+        both = self._spec.signed_weights
+        for _ in range(max(6, self._shots("ramp") // each)):
+            signs = torch.where(self._patterns.uniform(self._m, -1 if both else 0, 1) < 0, -1.0, 1.0)
+            # a row's weights are one half on average
+            share = self._patterns.uniform(each, 0.0, min(1.0, 2 * edge))
             inputs = self._patterns.inputs_subsets(each, share)
-            yield self._reading("ramp", self._patterns.weights_with_sum(full * signs), inputs)
+            yield self._reading("ramp", self._patterns.weights_one_sided(signs), inputs)
 
     def noise(self) -> Iterator[Reading]:
         """One vector many times: S at five levels, the rows' results all over the range."""
@@ -182,7 +205,6 @@ class _Planner:
 
     def _point(self, part: str, share: float, repeats: int, block: int) -> Reading:
         """One vector with S = ``share`` and results all over what that much light can give."""
-        results = self._patterns.results(self._m) / max(share, 1e-6)
-        weights = self._patterns.weights_with_sum(results.clamp(-0.95, 0.95))
         inputs = self._patterns.inputs_subsets(1, torch.tensor([share], dtype=torch.float64))
+        weights = self._patterns.weights_with_sum(self._patterns.results(self._m), inputs[0])
         return self._reading(part, weights, inputs.expand(repeats, -1).contiguous(), block)

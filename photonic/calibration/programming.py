@@ -17,7 +17,8 @@ from photonic.records import ChipSpec
 
 POWERS = 6  # of s, in what a neighbour takes: light of a ring far off its channel falls steeply
 _MOST_KNOTS = 257
-_TURNS = 8
+_TURNS = 12
+_SETTLED = 3e-5  # of the misfit, from one turn to the next
 _SMOOTH_KNOTS = 33
 FAR = 1e6  # a target as far away as this makes the neighbours' part a sum
 
@@ -93,9 +94,12 @@ def rank_one(slopes: Array) -> tuple[Array, Array]:
 
 def fit_programming(spec: ChipSpec, data: Effective, crosstalk: Crosstalk) -> Programming:
     """Fits elements, curve and neighbours to the matrices of all settings."""
-    fit = _Fit(spec, data, crosstalk)
+    fit, before = _Fit(spec, data, crosstalk), np.inf
     for _ in range(_TURNS):
         fit.elements()
+        if before - (now := fit.misfit) < _SETTLED * now:
+            break
+        before = now
         if crosstalk.offsets:
             fit.neighbours()
             fit.elements()
@@ -126,17 +130,20 @@ def fit_elements(spec: ChipSpec, data: Effective, shared: Programming) -> Progra
     fit = _Fit(spec, data, shared.crosstalk, shared.curves)
     fit.coefficients = shared.neighbour
     fit.refresh()
-    for _ in range(3 if shared.crosstalk.offsets else 1):
-        fit.elements()  # the scale of what neighbours take follows from the elements
+    for _ in range(2):
+        fit.elements()
+        fit.improve_curves()  # their errors are the same in all elements, so all data should have a say
+    fit.elements()
     return replace(fit.result(), neighbour_se=shared.neighbour_se)
 
 
-def misfit(spec: ChipSpec, data: Effective, found: Programming) -> float:
-    """Mean of squared residual over variance of settings that the fit has not seen; 1 where nothing is missed."""
+def misfit(spec: ChipSpec, data: Effective, found: Programming) -> Array:
+    """(K,) mean of squared residual over variance of settings that the fit has not seen; 1 where nothing is missed."""
     fit = _Fit(spec, data, found.crosstalk, found.curves)
     fit.raw, fit.coefficients, fit.scale = found.raw, found.neighbour, found.scale
     fit.refresh()
-    return float(np.nanmean(fit.residual() ** 2 / data.variance[..., None]))
+    found_each: Array = np.nanmean(fit.residual() ** 2 * fit.weight, axis=(1, 2))
+    return found_each
 
 
 class _Fit:
@@ -152,8 +159,10 @@ class _Fit:
         self.coefficients = np.zeros((len(crosstalk.offsets), POWERS)) if crosstalk.offsets else NO_NEIGHBOURS
         self._known = ~np.isnan(data.matrix)
         self._y = np.where(self._known, data.matrix, 0.0)
-        self._weight = self._known / data.variance[..., None]
+        self.weight = self._known / data.variance[..., None]
         self._position = (data.codes - low) / (high - low) * (knots - 1)
+        whole = np.rint(self._position)
+        self._index = whole.astype(np.intp) if np.allclose(whole, self._position, atol=1e-9) else None
         self._errors: Array = np.zeros(0)
         self._covariance: Array
         self.raw = np.zeros((*self._y.shape[1:], len(self.curves)))
@@ -162,8 +171,21 @@ class _Fit:
 
     def refresh(self) -> None:
         """The curves at all codes, and what neighbours take."""
-        at = np.arange(self.curves.shape[1])
-        self._basis = np.stack([np.interp(self._position, at, curve) for curve in self.curves], axis=-1)
+        self._basis = np.empty((*self._y.shape, len(self.curves)))
+        for index in range(len(self.curves)):
+            self._look_up(index)
+        self._take()
+
+    def _look_up(self, index: int) -> None:
+        """One curve at all codes."""
+        curve = self.curves[index]
+        if self._index is not None:
+            self._basis[..., index] = curve[self._index]
+        else:
+            self._basis[..., index] = np.interp(self._position, np.arange(len(curve)), curve)
+
+    def _take(self) -> None:
+        """What neighbours take of each element."""
         self._taken = np.zeros_like(self._y)
         for offset, row in zip(self._crosstalk.offsets, self.coefficients, strict=True):
             self._taken += shifted(powers(self._basis[..., 1], row), *offset)
@@ -179,12 +201,17 @@ class _Fit:
         modelled = own + (self._crosstalk.target * self.scale - own) * self._taken
         return np.where(self._known, self._y - modelled, np.nan)
 
+    @property
+    def misfit(self) -> float:
+        """Mean of squared residual over variance."""
+        return float(np.nanmean(self.residual() ** 2 * self.weight))
+
     def elements(self) -> None:
         """(M, N, Q) by weighted least squares, each element by itself."""
         keep = 1.0 - self._taken
         target = self._y - self._crosstalk.target * self.scale * self._taken
         features = keep[..., None] * self._basis
-        weighted = features * self._weight[..., None]
+        weighted = features * self.weight[..., None]
         self._covariance = np.linalg.inv(np.einsum("kmna,kmnb->mnab", weighted, features))
         self.raw = np.einsum("mnab,mnb->mna", self._covariance, np.einsum("kmna,kmn->mna", weighted, target))
         gain, power = rank_one(self.raw[..., 1])
@@ -192,7 +219,7 @@ class _Fit:
 
     def neighbours(self) -> None:
         """(L, POWERS) for all elements together, orthogonal to what each element's own numbers can say."""
-        own, base, weight = self._own, self._basis, self._weight
+        own, base, weight = self._own, self._basis, self.weight
         pull = self._crosstalk.target * self.scale - own
         rest = np.where(self._known, self._y - own, 0.0)
         inverse = np.linalg.inv(np.einsum("kmna,kmn,kmnb->mnab", base, weight, base))
@@ -202,18 +229,19 @@ class _Fit:
             found: Array = values - np.einsum("kmna,mna->kmn", base, np.einsum("mnab,mnb->mna", inverse, inside))
             return found
 
+        s_powers = np.cumprod(np.broadcast_to(base[..., 1], (POWERS, *pull.shape)), axis=0)
         features = np.stack(
             [
-                orthogonal(pull * shifted(base[..., 1] ** power, *offset)).ravel()
+                orthogonal(pull * shifted(s_power, *offset)).ravel()
                 for offset in self._crosstalk.offsets
-                for power in range(1, POWERS + 1)
+                for s_power in s_powers
             ]
         )
         covariance = np.linalg.inv((features * weight.ravel()) @ features.T)
         solved = covariance @ (features @ (orthogonal(rest) * weight).ravel())
         self.coefficients = solved.reshape(-1, POWERS)
         self._errors = np.sqrt(np.diag(covariance)).reshape(-1, POWERS)
-        self.refresh()
+        self._take()
 
     def improve_curves(self) -> None:
         """One step of each curve but the constant, for all elements together; then the gauge."""
@@ -222,7 +250,7 @@ class _Fit:
             knots = self.curves.shape[1] if index == 1 else min(_SMOOTH_KNOTS, self.curves.shape[1])
             step = self._knot_steps(self.raw[..., index] * keep, knots)
             self.curves[index] += np.interp(np.linspace(0, 1, self.curves.shape[1]), np.linspace(0, 1, knots), step)
-            self.refresh()
+            self._look_up(index)
         self.curves = _gauged(self.curves, self._line)
         self.refresh()
 
@@ -232,9 +260,9 @@ class _Fit:
         left = np.minimum(position.astype(int), knots - 2)
         part, rest = position - left, np.where(self._known, self.residual(), 0.0)
         normal, right = np.zeros((knots, knots)), np.zeros(knots)
-        squared = slope**2 * self._weight
+        squared = slope**2 * self.weight
         for knot, share in ((left, 1.0 - part), (left + 1, part)):
-            right += np.bincount(knot.ravel(), (share * slope * rest * self._weight).ravel(), knots)
+            right += np.bincount(knot.ravel(), (share * slope * rest * self.weight).ravel(), knots)
             normal += np.diag(np.bincount(knot.ravel(), (share**2 * squared).ravel(), knots))
         beside = np.bincount(left.ravel(), (part * (1 - part) * squared).ravel(), knots)[:-1]
         return np.asarray(np.linalg.solve(normal + np.diag(beside, 1) + np.diag(beside, -1), right), dtype=np.float64)

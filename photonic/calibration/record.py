@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
+from photonic.calibration.adc import Inl
 from photonic.calibration.fit import ChipFit
 from photonic.calibration.model import Array
 from photonic.calibration.noise import Term
-from photonic.calibration.table import response_errors, response_rows, unknown
+from photonic.calibration.table import family, response_errors, response_rows, unknown
 from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Response, Verification
 
 _UNITS = {"thermal": "D^2", "shot": "D^2 per S", "rin": "relative, squared", "common_mode": "D^2 per S^2"}
@@ -26,13 +29,15 @@ def make_record(
         zero_count=tuple(model.zero.tolist()),
         noise=fit.noise.model,
     )
+    inl_row = [] if fit.inl is None else [_inl_row(spec, fit.inl)]
     noise = [_noise_row(name, term) for name, term in fit.noise.terms.items()]
     return Calibration(
         chip_id=spec.chip_id,
         nominal=False,
         response=response,
         spec=spec,
-        parameters=(*response_rows(fit.response), *noise),
+        parameters=(*response_rows(fit.response), *inl_row, *noise),
+        drift=fit.drift,
         goodness=_goodness(fit),
         verification=verification,
         provenance=provenance,
@@ -59,6 +64,16 @@ def _noise_row(name: str, term: Term) -> Parameter:
         standard_error=term.standard_error,
         low=term.low,
         high=term.high,
+    )
+
+
+def _inl_row(spec: ChipSpec, inl: Inl) -> Parameter:
+    """The INL at its transitions; those that no reading met are not counted."""
+    values = inl.transitions - np.arange(spec.count_range[0] + 0.5, spec.count_range[1])
+    known = inl.identified
+    note = f"{inl.kind}; {known.mean():.0%} of the transitions were met"
+    return family(
+        "ADC transitions, INL", "LSB", values[known], inl.standard_error[known], array="transitions", note=note
     )
 
 

@@ -24,11 +24,11 @@ from photonic.records import ChipSpec
 _STEPS = 8
 _SETTLED = 0.3  # of a standard error
 # rows and settings that shared curves are fitted to, and on which hypotheses are compared
-_SHARED_ROWS = 16
+_SHARED_ROW_ELEMENTS = 512
 _SHARED_SETTINGS = 500
 _HELD_OUT = 5
-# of the held-out misfit: a hypothesis with more neighbours must win by this much
-_WORTH = 0.002
+# standard errors by which a hypothesis with more neighbours must predict held-out settings better
+_CLEAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,10 @@ def within_range(model: ChipModel, settings: Sequence[Setting], share: float = 0
 
 
 def fit_response(
-    spec: ChipSpec, settings: Sequence[Setting], dark: tuple[Array, Array] | None, start: Inputs | None = None
+    spec: ChipSpec,
+    settings: Sequence[Setting],
+    dark: tuple[Array, Array] | None,
+    known: ResponseFit | None = None,
 ) -> ResponseFit:
     """Fits everything that makes the mean of a count.
 
@@ -93,12 +96,12 @@ def fit_response(
         spec: of the chip.
         settings: random weights with random inputs.
         dark: (M,) volts without light and their standard errors; None: the source cannot be switched off.
-        start: transfer to begin with; None: nominal.
+        known: an earlier fit, to begin with, and whose hypothesis on crosstalk is kept; None: nothing is known.
 
     Raises:
         CalibrationError: an output does not answer to its weights.
     """
-    inputs, step = Inputs.nominal(spec) if start is None else start, None
+    inputs, step = Inputs.nominal(spec) if known is None else known.model.inputs, None
     extinction = dark is not None and inputs.curved
     zero = None if dark is None else dark[0]
     data = _matrices(settings, inputs, zero)
@@ -109,7 +112,10 @@ def fit_response(
         data = _matrices(settings, inputs, zero)
         if step.largest < _SETTLED:
             break
-    found, misfits = _choose(spec, data)
+    if known is None:
+        found, misfits = _choose(spec, data)
+    else:
+        found, misfits = _again(spec, data, known.programming), known.misfits
     gain, power = programming.rank_one(found.raw[..., 1])
     n = spec.n_inputs
     model = ChipModel(
@@ -159,31 +165,47 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
 
     First whether anything is taken by the elements beside, and how; then whether more of them do.
     """
-    some = np.zeros(len(data.codes), dtype=bool)
-    some[np.linspace(0, len(some) - 1, min(len(some), _SHARED_SETTINGS)).astype(int)] = True  # of all kinds
-    shared = _part(data, slice(0, _SHARED_ROWS), some)
+    shared = _shared(spec, data)
     held = np.arange(len(shared.codes)) % _HELD_OUT == 0
     train, test = _part(shared, slice(None), ~held), _part(shared, slice(None), held)
-    misfits: dict[str, float] = {}
+    misfits: dict[str, Array] = {}
+
+    def judged(hypothesis: Crosstalk) -> Array:
+        if hypothesis.name not in misfits:
+            fit = programming.fit_programming(spec, train, hypothesis)
+            misfits[hypothesis.name] = programming.misfit(spec, test, fit)
+        return misfits[hypothesis.name]
 
     def better(best: Crosstalk, others: Sequence[Crosstalk]) -> Crosstalk:
         for other in others:
-            fit = programming.fit_programming(spec, train, other)
-            misfits[other.name] = programming.misfit(spec, test, fit)
-            if misfits[other.name] < misfits.get(best.name, np.inf) - _WORTH:
+            gained = judged(best) - judged(other)
+            if gained.mean() > _CLEAR * gained.std(ddof=1) / len(gained) ** 0.5:
                 best = other
         return best
 
-    best = better(programming.NO_CROSSTALK, [programming.NO_CROSSTALK])
+    best = programming.NO_CROSSTALK
     targets = (1.0, programming.FAR)
     if spec.n_inputs > 1:
         best = better(best, [programming.beside(1, target) for target in targets])
     if spec.n_inputs > 1 and min(spec.n_outputs, len(shared.matrix[0])) > 1:
         best = better(best, [programming.around(best.target if best.offsets else programming.FAR)])
     if best.offsets and best.offsets[-1][0] == 0:
-        best = better(best, [programming.beside(reach, best.target) for reach in (2, 4) if reach < spec.n_inputs])
-    common = programming.fit_programming(spec, shared, best)
-    return programming.fit_elements(spec, data, common), misfits
+        best = better(best, [programming.beside(reach, best.target) for reach in (2, 4, 6) if reach < spec.n_inputs])
+    found = programming.fit_elements(spec, data, programming.fit_programming(spec, shared, best))
+    return found, {name: float(each.mean()) for name, each in misfits.items()}
+
+
+def _again(spec: ChipSpec, data: Effective, known: Programming) -> Programming:
+    """The fit of other data with a hypothesis that was chosen before."""
+    shared = programming.fit_programming(spec, _shared(spec, data), known.crosstalk)
+    return programming.fit_elements(spec, data, shared)
+
+
+def _shared(spec: ChipSpec, data: Effective) -> Effective:
+    """Enough for what all elements have in common: some rows of settings of all kinds."""
+    some = np.zeros(len(data.codes), dtype=bool)
+    some[np.linspace(0, len(some) - 1, min(len(some), _SHARED_SETTINGS)).astype(int)] = True
+    return _part(data, slice(0, max(2, _SHARED_ROW_ELEMENTS // spec.n_inputs)), some)
 
 
 def _part(data: Effective, rows: slice, settings: NDArray[np.bool_]) -> Effective:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
-from photonic.calibration.diagnostics import diagnostics
+from photonic.calibration.diagnostics import allan_arrays, diagnostics
 from photonic.calibration.fit import by_purpose, fit_readings
 from photonic.calibration.plan import default_budget, make_plan
 from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
+from photonic.calibration.rawheader import PLAN
 from photonic.calibration.record import make_record
 from photonic.calibration.sweep import Progress, sweep
+from photonic.calibration.timing import allan_check
 from photonic.errors import CalibrationError
 from photonic.physics import seeds
 from photonic.records import Calibration, Provenance
@@ -52,7 +54,7 @@ def calibrate(
     plan = make_plan(spec, budget, seeds.generator("calibration plan", seed))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
-        begun = folder.exists() and any(folder.iterdir())
+        begun = (folder / PLAN).exists()
         store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, budget=budget, seed=seed)
         stack.enter_context(store)
         sweep(chip, plan, store, progress=progress)
@@ -74,8 +76,10 @@ def refit(store: RawStore | str | Path) -> Calibration:
     began = time.monotonic()
     taken = store.taken()
     fit = fit_readings(store.spec, taken)
-    held = Points.of(store.spec, by_purpose(taken, 1)["verify"])
-    verification = verify_counts(held.prediction(fit.model, fit.noise.model))
+    later = by_purpose(taken, 1)
+    held, series = Points.of(store.spec, later["verify"]), later["allan"][0]
+    allan = allan_check(store.spec, series, fit.model, fit.noise.model, fit.drift)
+    verification = verify_counts(held.prediction(fit.model, fit.noise.model), allan)
     measured = sum(item.seconds for item in taken)
     provenance = Provenance(
         started=header.started,
@@ -93,5 +97,6 @@ def refit(store: RawStore | str | Path) -> Calibration:
     shown = {
         **diagnostics("noise", Points.of(store.spec, by_purpose(taken)["noise"]), fit.model, fit.noise.model),
         **diagnostics("check", held, fit.model, fit.noise.model),
+        **allan_arrays(store.spec, series, allan),
     }
     return make_record(store.spec, fit, verification, provenance, shown)

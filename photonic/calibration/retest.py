@@ -1,0 +1,68 @@
+"""``photonic.verify``: does a chip still match its record?"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from photonic.backends.chip import Chip
+from photonic.calibration.checks import verify_counts
+from photonic.calibration.fit import by_purpose
+from photonic.calibration.model import ChipModel
+from photonic.calibration.plan import make_retest
+from photonic.calibration.points import Points
+from photonic.calibration.raw import RawStore
+from photonic.calibration.sweep import Progress, sweep
+from photonic.calibration.timing import allan_check
+from photonic.errors import ArraysError, WrongChipError
+from photonic.physics import seeds
+from photonic.records import Calibration, Verification
+
+DEFAULT_BUDGET = 40_000
+
+
+def verify(
+    chip: Chip,
+    calibration: Calibration,
+    *,
+    budget: int = DEFAULT_BUDGET,
+    seed: int = 0,
+    raw: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Measures points that the calibration did not, and compares counts with what the record predicts.
+
+    Args:
+        chip: the one that the record belongs to.
+        calibration: measured.
+        budget: shots; a small one leaves statements undecided.
+        seed: of the patterns.
+        raw: folder of the raw readings; None: a temporary one.
+        progress: is told of every reading.
+
+    Returns:
+        The verdict, and per check what was found; ``causes`` says what moved.
+
+    Raises:
+        WrongChipError: the record is another chip's.
+        ArraysError: nothing was measured: a nominal record cannot be tested.
+        CalibrationError: as ``calibrate``.
+    """
+    if calibration.chip_id != chip.spec.chip_id:
+        raise WrongChipError(
+            f"this calibration belongs to {calibration.chip_id}, the chip is {chip.spec.chip_id}; calibrate it"
+        )
+    if calibration.spec is None or not calibration.arrays:
+        raise ArraysError(f"the record of {calibration.chip_id} is nominal: nothing was measured; calibrate the chip")
+    plan = make_retest(chip.spec, budget, seeds.generator("verification plan", seed))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
+        store = RawStore.create(folder, chip.spec, plan, budget=budget, seed=seed)
+        stack.enter_context(store)
+        sweep(chip, plan, store, progress=progress)
+        parts = by_purpose(store.taken(), 1)
+    model, noise = ChipModel.of(calibration, calibration.spec), calibration.response.noise
+    points = Points.of(chip.spec, parts["verify"])
+    allan = allan_check(chip.spec, parts["allan"][0], model, noise, calibration.drift)
+    return verify_counts(points.prediction(model, noise), allan)
