@@ -1,0 +1,196 @@
+"""From a chip to its record and back: sweep, fit, verdict, and what must fail."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import photonic
+from photonic.backends.chip import Chip, Conditions, Measurement
+from photonic.calibration.checks import verify_counts
+from photonic.calibration.fit import ChipFit, by_purpose, fit_readings
+from photonic.calibration.plan import least_budget, make_plan
+from photonic.calibration.points import Points
+from photonic.calibration.reading import Taken
+from photonic.cli import main
+from photonic.errors import CalibrationError, FailedCalibrationError, WrongChipError
+from photonic.physics import seeds
+from photonic.records import Calibration, ChipSpec
+
+CHIP = "sim:typical?n_inputs=16&n_outputs=16&channel_leakage=false"
+
+
+class Proxy(Chip):
+    """Shows of a chip its spec, without what is simulated, and ``measure``."""
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip.spec)
+        self._inner = chip
+
+    def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
+        return self._inner.measure(weights, inputs, conditions)
+
+
+@pytest.fixture(scope="module")
+def record() -> Calibration:
+    with photonic.open_chip(CHIP, seed=7) as chip:
+        return photonic.calibrate(Proxy(chip), seed=1)
+
+
+def test_a_calibrated_chip_passes(record: Calibration) -> None:
+    """Every check inside its margin, and every parameter with an interval or a reason."""
+    assert record.verification is not None
+    assert record.verification.verdict == "pass", record.verification
+    assert not record.nominal
+    names = {parameter.name for parameter in record.parameters}
+    assert {"gain", "zero", "channel power", "inverse V_pi", "noise, thermal", "noise, shot", "noise, rin"} <= names
+    for parameter in record.parameters:
+        assert (parameter.value is None) == (parameter.status != "fitted")
+        assert parameter.value is None or parameter.standard_error is not None
+
+
+def test_noise_is_the_chip_s(record: Calibration) -> None:
+    """Thermal, shot and intensity noise within 5 %, of a chip that the fit knows only by its counts."""
+    true = photonic.open_chip(CHIP, seed=7).parameters.noise  # type: ignore[attr-defined]
+    found = record.response.noise
+    for name in ("thermal", "shot", "rin"):
+        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.05), name
+
+
+def test_products_are_ten_times_nearer(record: Calibration) -> None:
+    """Random matrices and inputs on the same chip, with this calibration and with the nominal one."""
+    spread = f"{CHIP}&gain_spread=0.1&channel_spread=0.1&resonance_spread_nm=0.002"
+    with photonic.open_chip(spread, seed=3) as chip:
+        calibration = photonic.calibrate(chip, seed=2)
+        generator = torch.Generator().manual_seed(0)
+        weight, x = torch.randn(1, 40, 50, generator=generator), torch.rand(1, 30, 50, generator=generator)
+        exact = x @ weight.mT
+        errors = {}
+        for name, given in (("measured", calibration), ("nominal", Calibration.from_spec(chip.spec))):
+            backend = photonic.CalibratedBackend(chip, given)
+            mean = sum(backend.matmul(x, weight) for _ in range(60)) / 60
+            errors[name] = float((mean - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+    assert errors["measured"] < errors["nominal"] / 10, errors
+
+
+def test_its_twin_matches_the_chip(record: Calibration, tmp_path: Path) -> None:
+    """The exact twin is verified against the record of the chip that it stands for; another device fails."""
+    record.save(tmp_path / "chip.json")
+    with photonic.twin(record, seed=5) as twin:
+        own = record.replaced(chip_id=twin.spec.chip_id)
+        assert photonic.verify(twin, own, seed=9).verdict == "pass"
+    with photonic.open_chip(CHIP, seed=8) as other:
+        with pytest.raises(WrongChipError):
+            photonic.verify(other, record)
+        found = photonic.verify(other, record.replaced(chip_id=other.spec.chip_id), seed=9)
+    assert found.verdict == "fail"
+    assert "response" in found.causes
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[ChipSpec, list[Taken], ChipFit]:
+    chip = photonic.open_chip(CHIP, seed=11)
+    plan = make_plan(chip.spec, 200_000, seeds.generator("test", 1))
+    taken = []
+    for reading in plan:
+        measured = chip.measure(reading.weights[None, None], reading.inputs[None], dict(reading.conditions))
+        clock = float(measured.telemetry["clock_s"])
+        taken.append(Taken(reading, measured.counts[0, 0], clock, {}, 0.0, 0.0))
+    return chip.spec, taken, fit_readings(chip.spec, taken)
+
+
+def _verdict(spec: ChipSpec, taken: list[Taken], fit: ChipFit, **noise: float) -> tuple[str, tuple[str, ...]]:
+    points = Points.of(spec, by_purpose(taken, 1)["verify"])
+    model = fit.noise.model.model_copy(update=noise)
+    found = verify_counts(points.prediction(fit.model, model))
+    return found.verdict, found.causes
+
+
+def test_wrong_twins_fail(fitted: tuple[ChipSpec, list[Taken], ChipFit]) -> None:
+    """Variance a quarter up, a fixed pattern in the gains, intensity noise as if it were each output's own."""
+    spec, taken, fit = fitted
+    true = fit.noise.model
+    assert _verdict(spec, taken, fit)[0] == "pass"
+    louder = {name: 1.25 * getattr(true, name) for name in ("thermal", "shot", "rin")}
+    assert _verdict(spec, taken, fit, **louder) == ("fail", ("noise",))
+    pattern = 1.0 + 0.05 * np.where(np.arange(16) % 2, 1.0, -1.0)
+    skewed = replace(fit, model=replace(fit.model, gain=fit.model.gain * pattern))
+    verdict, causes = _verdict(spec, taken, skewed)
+    assert verdict == "fail"
+    assert "response" in causes
+    # the same spread on average, without what outputs share
+    points = Points.of(spec, by_purpose(taken, 1)["verify"])
+    prediction = points.prediction(fit.model, true)
+    alone = verify_counts(replace(prediction, common=np.zeros_like(prediction.common)))
+    assert (alone.verdict, alone.causes) == ("fail", ("common mode",))
+
+
+def test_the_plan_keeps_its_budget() -> None:
+    """Shots, blocks, and the held-out part in a later block."""
+    spec = photonic.open_chip(CHIP).spec
+    plan = make_plan(spec, 200_000, seeds.generator("test", 2))
+    shots = sum(len(reading.inputs) for reading in plan)
+    assert 0.9 * 200_000 < shots <= 200_000
+    blocks = [reading.block for reading in plan]
+    assert blocks == sorted(blocks)
+    assert {reading.purpose for reading in plan if reading.block == 1} == {"verify", "allan", "reference"}
+    with pytest.raises(CalibrationError, match="at least"):
+        make_plan(spec, least_budget(spec) - 1, seeds.generator("test", 2))
+
+
+def test_a_mesh_is_refused_by_name() -> None:
+    """Until meshes are calibrated, they are not half calibrated."""
+    with photonic.open_chip("sim:mesh-typical") as chip, pytest.raises(CalibrationError, match="layout 'program'"):
+        photonic.calibrate(chip)
+
+
+def test_outputs_in_another_order_are_named() -> None:
+    """A driver that mixes up its outputs is no chip with odd weights."""
+
+    class Swapped(Proxy):
+        def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
+            measured = super()._measure(weights, inputs, conditions)
+            return replace(measured, counts=measured.counts.roll(1, dims=-1))
+
+    with photonic.open_chip(CHIP, seed=7) as chip, pytest.raises(CalibrationError, match="not in the order"):
+        photonic.calibrate(Swapped(chip), seed=1)
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    """calibrate, refit, verify and what they refuse: exit codes and JSON."""
+    run, record, page = CliRunner(), tmp_path / "chip.json", tmp_path / "chip.html"
+    first = run.invoke(main, ["calibrate", CHIP, "-o", str(record), "--seed", "7", "--report", str(page), "--json"])
+    assert first.exit_code == 0, first.output
+    content = json.loads(first.stdout)
+    assert content["verdict"] == "pass"
+    assert {"parameters", "causes", "shots", "seconds", "checks"} <= set(content)
+    assert page.stat().st_size > 10_000
+    again = run.invoke(
+        main, ["calibrate", "--raw", str(tmp_path / "chip.raw"), "-o", str(tmp_path / "b.json"), "--json"]
+    )
+    assert again.exit_code == 0, again.output
+    one, two = Calibration.load(record), Calibration.load(tmp_path / "b.json")
+    assert all(np.array_equal(one.arrays[name], two.arrays[name]) for name in one.arrays)
+    assert run.invoke(main, ["verify", CHIP, str(record), "--seed", "7"]).exit_code == 0
+    other = run.invoke(main, ["verify", CHIP, str(record), "--seed", "8"])
+    assert other.exit_code == 2
+    assert "belongs to" in other.stderr
+    assert run.invoke(main, ["calibrate", "-o", str(record)]).exit_code == 2
+    assert run.invoke(main, ["calibrate", CHIP, "-o", str(tmp_path / "no" / "x.json")]).exit_code == 2
+
+
+def test_a_failed_record_is_refused_unless_it_is_allowed(record: Calibration) -> None:
+    """By name, and then the record says so."""
+    assert record.verification is not None
+    failed = record.replaced(verification=record.verification.model_copy(update={"verdict": "fail"}))
+    with photonic.open_chip(CHIP, seed=7) as chip:
+        with pytest.raises(FailedCalibrationError):
+            photonic.open_backend(chip, calibration=failed)
+        backend = photonic.open_backend(chip, calibration=failed, allow_failed=True)
+        assert "failed" in backend.calibration.overrides  # type: ignore[attr-defined]
