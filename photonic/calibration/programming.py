@@ -15,7 +15,7 @@ from photonic.calibration.effective import Effective
 from photonic.calibration.model import NO_NEIGHBOURS, NO_OFFSETS, Array, powers, shifted
 from photonic.records import ChipSpec
 
-POWERS = 6  # of s, in what a neighbour takes: light of a ring far off its channel falls steeply
+POWERS = 12  # of s, in what a neighbour takes: light of a ring far off its channel falls steeply
 _MOST_KNOTS = 257
 _TURNS = 12
 _SETTLED = 3e-5  # of the misfit, from one turn to the next

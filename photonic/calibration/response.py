@@ -190,7 +190,7 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
     if spec.n_inputs > 1 and min(spec.n_outputs, len(shared.matrix[0])) > 1:
         best = better(best, [programming.around(best.target if best.offsets else programming.FAR)])
     if best.offsets and best.offsets[-1][0] == 0:
-        best = better(best, [programming.beside(reach, best.target) for reach in (2, 4, 6) if reach < spec.n_inputs])
+        best = better(best, [programming.beside(reach, best.target) for reach in (2, 4) if reach < spec.n_inputs])
     found = programming.fit_elements(spec, data, programming.fit_programming(spec, shared, best))
     return found, {name: float(each.mean()) for name, each in misfits.items()}
 
