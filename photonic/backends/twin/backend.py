@@ -22,20 +22,21 @@ from photonic.backends.base import (
     unfold,
 )
 from photonic.backends.chip import Usage
+from photonic.backends.compensation import encoder_of
 from photonic.backends.datasheet import data_sheet
-from photonic.backends.encoding import EncodedWeight, Geometry
+from photonic.backends.encoding import EncodedWeight, Geometry, Nominal
 from photonic.backends.fromrecord import FromRecord
 from photonic.backends.judgement import Judgement
 from photonic.backends.kept import Kept
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
 from photonic.backends.streams import CallStreams
-from photonic.backends.twin import statistics, validity
+from photonic.backends.twin import gradient, statistics, validity
 from photonic.backends.twin.convolution import NativeConvolution
+from photonic.backends.twin.inputs import InputCodes, Inputs
 from photonic.backends.twin.light import Light, lit
 from photonic.backends.twin.prepared import Noise, Prepared, join, moved, prepare
 from photonic.backends.twin.tilewise import OnChip
 from photonic.errors import ChipError, RangeError
-from photonic.physics import modulator
 from photonic.physics.detection import Gain
 from photonic.physics.device import Device
 from photonic.physics.evaluation import Evaluation, Tiles
@@ -61,7 +62,7 @@ class _Made:
 
 
 class TwinBackend(Backend):
-    """A simulated chip with its nominal calibration, or a measured one, as the layer's output sees it.
+    """A simulated chip with its nominal calibration, or a measured chip with its own, as the layer's output sees it.
 
     The mean response is the device's own, hidden spread included. Thermal, shot and converter noise of all tiles of an
     output are one draw; RIN is one factor per shot (row tile, column tile, input). Where that is not what the chip
@@ -74,10 +75,11 @@ class TwinBackend(Backend):
         purpose: names the noise stream.
         options: as of ``CalibratedBackend``.
         name: the spec string that opens this backend again.
-        record: that the chip is made from, with its parameters; in place of a device's seed.
+        record: that the chip is made from, with its parameters, and that encodes for it; in place of a device's seed.
 
     Raises:
         SpecError: an option that does not exist, or an effect that a twin cannot carry.
+        CalibrationError: a record that does not describe the chip.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class TwinBackend(Backend):
             self._streams.draws,
         )
         self.device_seed = device
+        encoder = Nominal(chip, chip.response) if record is None else encoder_of(record.calibration, chip)
+        self._inputs = Inputs(encoder)
         self._native = NativeConvolution(self._evaluation.device.transmitter, chip)
         self._kept: Kept[_Made] = self._empty()
 
@@ -140,20 +144,22 @@ class TwinBackend(Backend):
 
     def _natively(self, x: Tensor, weight: Tensor, matrix: Tensor, plan: Plan, geometry: ConvGeometry) -> Tensor | None:
         """The convolution without unfolding; None where its tiles must be told apart."""
-        if self._by_tile() or plan.inputs not in ("plain", "time") or not self._native.possible:
+        possible = self._inputs.encoder.by_image and self._native.possible
+        if self._by_tile() or plan.inputs not in ("plain", "time") or not possible:
             return None
         prepared = self._prepare(matrix, plan, x.dtype).prepared
-        codes = self._codes(plan.scaled_images(x, geometry.groups), two_sided=plan.inputs == "time")
+        two = plan.inputs == "time"
+        codes = self._inputs.by_value(plan.scaled_images(x, geometry.groups), two_sided=two)
         kernel = tuple(weight.shape[2:])
         sample = self._native.sample(codes, kernel, geometry, validity.SAMPLED // prepared.worth[0].numel())
-        light = self._light(sample, plan, prepared)
+        light = self._light(InputCodes((sample,), two), prepared)
         share, common = validity.shared(light, prepared, self._detector, self._options.shots)
         if share > validity.RIN_SHARE:
             return None
         found = self._judge(light, prepared, NATIVE, share)
         y, variance = self._native.convolve(codes, prepared, plan, kernel, geometry, common)
         shots = x.shape[0] * y.shape[2:].numel()
-        self._count(prepared, shots * (2 if plan.inputs == "time" else 1) * self._options.shots, found)
+        self._count(prepared, shots * (2 if two else 1) * self._options.shots, found)
         if not prepared.silent:
             statistics.add_noise_(y, variance, self._streams.draws)
         return plan.unscaled_images(y, geometry.groups)
@@ -163,9 +169,9 @@ class TwinBackend(Backend):
         made = self._prepare(weight, plan, x.dtype)
         prepared = made.prepared
         if made.chip is not None:
-            y = self._tile_by_tile(self._encoded_inputs(x, plan), plan, made.chip, prepared)
+            y = self._tile_by_tile(self._inputs.codes(x, plan, prepared.cut), made.chip, prepared)
         else:
-            light, again = self._lit(self._encoded_inputs(x, plan), plan, prepared)
+            light, again = self._lit(self._inputs.codes(x, plan, prepared.cut), prepared)
             common = self._common()
             way = AT_ONCE if again is None and common.none else BY_ROW
             found = self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, way)
@@ -182,9 +188,11 @@ class TwinBackend(Backend):
         plan = plan_product(x, self.site, self.chip_spec, self._options, dtype)
         with torch.no_grad(), self._session.lock:
             prepared = self._prepare(weight, plan, dtype).prepared
-            actual = statistics.actual_weight(prepared, self.parameters, plan, weight.shape[-1])
-            seen = statistics.seen_inputs(
-                self._codes(plan.scaled(x.detach().to(dtype)), two_sided=True), plan, self.chip_spec
+            span = self._inputs.levels(prepared.cut.n)[1]
+            actual = gradient.actual_weight(prepared, span, plan, weight.shape[-1])
+            values = x.detach().to(dtype)
+            seen = gradient.seen_inputs(
+                values, plan, prepared, self._inputs, lambda codes: self._light(codes, prepared)
             )
 
         def pullback(grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
@@ -200,38 +208,21 @@ class TwinBackend(Backend):
         spec = self.chip_spec
         return torch.float64 if torch.float64 in (x.dtype, spec.code_dtype, spec.count_dtype) else torch.float32
 
-    def _codes(self, values: Tensor, *, two_sided: bool) -> Tensor:
-        """Codes of values in [0, 1], or in [-1, 1] with their sign where the light has none, floating point."""
-        spec = self.chip_spec
-        if spec.signed_inputs or not two_sided:
-            codes = modulator.codes(spec.response.inputs, values)
-            return codes if spec.input_bits is None else codes.round_()
-        codes = modulator.codes(spec.response.inputs, values.abs())
-        return (codes if spec.input_bits is None else codes.round_()).copysign_(values)
+    def _light(self, codes: InputCodes, prepared: Prepared) -> Light:
+        """Of the shots of codes (G, B, N)."""
+        device = codes.values[0].device
+        transmitter, generator = self._transmitter(device), self._streams.draws.on(device)
 
-    def _encoded_inputs(self, x: Tensor, plan: Plan) -> Tensor:
-        """Codes of x (G, B, N), with their sign where the plan takes two shots."""
-        values = plan.scaled(x)
-        if plan.inputs != "time":
-            values = encoding.encode_input_signs(values, plan.inputs)
-        return self._codes(values, two_sided=plan.inputs == "time")
+        def of(shot: Tensor) -> Tensor:
+            return lit(shot, prepared.cut, transmitter, prepared.constant, generator)
 
-    def _light(self, codes: Tensor, plan: Plan, prepared: Prepared) -> Light:
-        """Of codes (G, B, N), the two signs in two shots where the plan says so."""
-        transmitter, draws = self._transmitter(codes.device), self._streams.draws
+        return Light(*map(of, codes.shots()))
 
-        def of(codes: Tensor) -> Tensor:
-            return lit(codes, prepared.cut, transmitter, prepared.constant, draws.on(codes.device))
-
-        if plan.inputs != "time":
-            return Light(of(codes))
-        return Light(of(codes.clamp(min=0.0)), of(codes.neg().clamp_(min=0.0)))
-
-    def _lit(self, codes: Tensor, plan: Plan, prepared: Prepared) -> tuple[Light, Callable[[], Light] | None]:
+    def _lit(self, codes: InputCodes, prepared: Prepared) -> tuple[Light, Callable[[], Light] | None]:
         """The light of codes, and what draws it anew for them where every shot has its own."""
 
         def draw() -> Light:
-            return self._light(codes, plan, prepared)
+            return self._light(codes, prepared)
 
         return draw(), draw if self._evaluation.device.transmitter.shots_differ else None
 
@@ -280,7 +271,7 @@ class TwinBackend(Backend):
         p, evaluation = self.parameters, self._evaluation
         gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()[rows]
         per_row = self._options.weight_scale == "row"
-        encoded = encoding.encode_weight(weight, self.chip_spec, self.chip_spec.response, per_row, gains)
+        encoded = encoding.encode(weight, self._inputs.encoder, per_row, gains)
         kelvin = None
         if p.temperature_error_k != 0:
             kelvin = torch.full((encoded.codes[..., 0].numel(),), p.temperature_error_k, dtype=torch.float64)
@@ -328,15 +319,14 @@ class TwinBackend(Backend):
             raise RangeError(refusal)
         return found
 
-    def _tile_by_tile(self, codes: Tensor, plan: Plan, chip: OnChip, prepared: Prepared) -> Tensor:
+    def _tile_by_tile(self, codes: InputCodes, chip: OnChip, prepared: Prepared) -> Tensor:
         """Every tile read and converted for itself, as the exact chip does it."""
-        if plan.inputs == "time":
-            codes = torch.cat([codes.clamp(min=0.0), codes.neg().clamp_(min=0.0)], dim=1)
-        y, rails = chip.read(codes, self._options.shots, self._evaluation, self.chip_spec)
-        light = self._light(codes, replace(plan, inputs="plain"), prepared)
+        two, each = codes.readings == 2, codes.joined()
+        y, rails = chip.read(each, self._options.shots, self._evaluation, self._inputs.encoder)
+        light = self._light(InputCodes((each,)), prepared)
         self._judge(light.sample(validity.SAMPLED // prepared.worth[0].numel()), prepared, BY_TILE)
-        self._count(prepared, codes.shape[1] * self._options.shots, rails)
-        if plan.inputs == "time":
+        self._count(prepared, each.shape[1] * self._options.shots, rails)
+        if two:
             plus, minus = y.chunk(2, dim=1)
             return plus - minus
         return y

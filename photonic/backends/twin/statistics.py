@@ -9,13 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from photonic.backends.plans import Plan
 from photonic.backends.twin.light import Light
 from photonic.backends.twin.prepared import Prepared
-from photonic.physics import modulator
 from photonic.physics.draws import NormalDraws
-from photonic.physics.parameters import ChipParameters
-from photonic.records import ChipSpec
 
 
 @dataclass(frozen=True)
@@ -109,21 +105,3 @@ def _add_common_mode(part: Tensor, light: Tensor, factor: Tensor, prepared: Prep
         return
     matrix = prepared.power[:, rows] * worth.transpose(1, 2).unsqueeze(-1)
     part.baddbmm_((light * factor).flatten(2), matrix.flatten(2).mT)
-
-
-def actual_weight(prepared: Prepared, parameters: ChipParameters, plan: Plan, inputs: int) -> Tensor:
-    """(G, M, N) the weight that the device really holds, spread and crosstalk included, in the layer's units."""
-    n = prepared.cut.n
-    matrix = prepared.matrix[..., :n].flatten(2)
-    matrix = matrix * (1.0 - parameters.input_transfer.level_min)
-    if plan.inputs == "space":
-        return (matrix[..., :inputs] - matrix[..., inputs : 2 * inputs]) / 2
-    return matrix[..., :inputs]
-
-
-def seen_inputs(codes: Tensor, plan: Plan, spec: ChipSpec) -> Tensor:
-    """(G, B, N) the inputs as their codes nominally say them."""
-    transfer = spec.response.inputs
-    levels = modulator.levels(transfer, codes if spec.signed_inputs else codes.abs())
-    levels = (levels - transfer.level_min) / (1.0 - transfer.level_min)
-    return (levels if spec.signed_inputs else levels.copysign(codes)) * plan.scale

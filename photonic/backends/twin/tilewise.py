@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from photonic.backends import encoding
-from photonic.backends.encoding import EncodedWeight
+from photonic.backends.encoding import EncodedWeight, Encoder, Nominal
 from photonic.physics.detection import Gain
 from photonic.physics.evaluation import Evaluation, Source, Tiles
-from photonic.records import ChipSpec
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,23 @@ class OnChip:
     tiles: Tiles
     gain: Gain
 
-    def read(self, codes: Tensor, shots: int, evaluation: Evaluation, spec: ChipSpec) -> tuple[Tensor, int]:
+    def read(self, codes: Tensor, shots: int, evaluation: Evaluation, encoder: Encoder) -> tuple[Tensor, int]:
         """Products (G, B, M) of floating-point codes (G, B, N), and how many counts were at the rails.
 
         Args:
             codes: without a sign, unless the light has one.
             shots: readings that are averaged.
             evaluation: of the device; draws the noise.
-            spec: of the chip.
+            encoder: of the chip; says what its ADCs saw.
         """
-        cut, each = self.encoded.cut, codes.shape[1]
+        cut, each, spec = self.encoded.cut, codes.shape[1], encoder.spec
         inputs = encoding.tile_inputs(codes.cpu(), cut, spec.dark_code).repeat(1, shots, 1)
         counts = torch.empty(cut.rows, cut.groups * cut.columns, inputs.shape[1], cut.m, dtype=codes.dtype)
         evaluation.counts(inputs, self.tiles, self.gain, Source(), counts)
         low, high = spec.count_range
-        y = encoding.decode(counts, self.encoded).to(codes.device)
+        # only a measured ADC's table is looked up, by whole counts
+        seen = counts if isinstance(encoder, Nominal) else encoder.volts(counts.to(spec.count_dtype), counts.dtype)
+        y = encoding.decode(seen, self.encoded).to(codes.device)
         if shots > 1:
             y = y.unflatten(1, (shots, each)).mean(dim=1)
         return y, int(((counts <= low) | (counts >= high)).sum())
