@@ -112,11 +112,20 @@ def coverage(chip: SimulatedChip, device: int, record: Calibration, tally: Tally
     }
     for name, (found, error, true) in pairs.items():
         tally.inside.setdefault(name, []).extend((np.abs(found - true) < 1.96 * error).tolist())
-    for parameter in record.parameters:
-        name = parameter.name.removeprefix("noise, ")
-        if name in ("thermal", "shot", "rin") and parameter.low is not None and parameter.high is not None:
-            true = getattr(chip.parameters.noise, name)
-            tally.inside.setdefault(name, []).append(parameter.low <= true <= parameter.high)
+    for name, true in noise_in_gauge(chip, truth, record).items():
+        row = next(each for each in record.parameters if each.name == f"noise, {name}")
+        if row.low is not None and row.high is not None:
+            tally.inside.setdefault(name, []).append(row.low <= true <= row.high)
+
+
+def noise_in_gauge(chip: SimulatedChip, truth: Device, record: Calibration) -> dict[str, float]:
+    """The true terms in the record's units: D = 1 is what its gains say, and the mean channel has power 1."""
+    noise, per_d = chip.parameters.noise, chip.spec.response.counts_per_d[0]
+    squared = float((truth.receiver.gain.numpy() * per_d) ** 2 @ (1 / record.arrays["counts_per_d"] ** 2)) / len(
+        truth.receiver.gain
+    )
+    power = float(truth.transmitter.power.mean())
+    return {"thermal": noise.thermal * squared, "shot": noise.shot * squared * power, "rin": noise.rin}
 
 
 def nearer(chip: SimulatedChip, record: Calibration) -> float:
