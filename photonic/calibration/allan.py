@@ -96,6 +96,12 @@ def degrees_of_freedom(readings: int, size: int, noise: Noise) -> float:
     return max(1.0, found)
 
 
+def least_degrees(readings: int, size: int) -> float:
+    """The least of those for any of the three noises: where which of them dominates is not known."""
+    noises: tuple[Noise, ...] = ("white", "flicker", "random walk")
+    return min(degrees_of_freedom(readings, size, noise) for noise in noises)
+
+
 def _deviation(total: Array, m: int) -> Array:
     steps = total[2 * m :] - 2 * total[m:-m] + total[: -2 * m]
     found: Array = np.sqrt((steps**2).mean(0) / 2) / m

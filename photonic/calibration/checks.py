@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from photonic.calibration.allan import least_degrees
 from photonic.calibration.equivalence import Confidence, Statements, decide, overall
 from photonic.calibration.pit import LEVELS, coverage, uniformity
-from photonic.calibration.pooled import NOTHING, Sample, allan_degrees, ratio, ratio_bounds, rms
+from photonic.calibration.pooled import NOTHING, Sample, ratio, ratio_bounds, rms
 from photonic.calibration.predicted import Prediction
 from photonic.errors import RangeError, ShapeError
 from photonic.records.calibration import Check, Verification
@@ -165,7 +166,7 @@ def allan_ratios(series: AllanSeries) -> Statements:
         covariance = steps.T @ steps / len(steps)
         trace, square = float(np.trace(covariance)), float((covariance**2).sum())
         value[k] = np.sqrt(trace / len(covariance))
-        degrees[k] = allan_degrees(len(series.readings), tau) * (trace**2 / square if square else 1.0)
+        degrees[k] = least_degrees(len(series.readings), tau) * (trace**2 / square if square else 1.0)
 
     squares = ratio_bounds(value**2, degrees)
 

@@ -36,10 +36,10 @@ def diagnostics(name: str, points: Points, model: ChipModel, noise: NoiseModel) 
     }
 
 
-def allan_arrays(spec: ChipSpec, series: Taken, check: AllanSeries) -> Mapping[str, Array]:
+def allan_arrays(spec: ChipSpec, series: Taken, check: AllanSeries | None) -> Mapping[str, Array]:
     """``allan_tau_s`` (L,), ``allan_deviation``, ``allan_low``, ``allan_high`` (L, M), and ``allan_predicted``."""
     found = allan_of(spec, series)
-    if found is None or found.deviation.shape[1] != series.counts.shape[1]:
+    if found is None or check is None or found.deviation.shape[1] != check.readings.shape[1]:
         return {}
     known = np.isin(found.readings, check.taus)
     return {

@@ -76,8 +76,7 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
         response = _refined(response, inl, parts)
     fit = _with_noise(spec, response, Points.of(spec, parts["noise"]), inl)
     series = parts.get("allan", [])
-    drift = drift_of(spec, [item for item in taken if item.reading.purpose == "reference"],
-                     series[0] if series else None, fit.model.zero)  # fmt: skip
+    drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, fit.model.zero)
     return replace(fit, drift=drift)
 
 

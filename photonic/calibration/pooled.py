@@ -161,12 +161,3 @@ def ratio_bounds(value: Array, degrees: Array) -> Bounds:
         return low, np.maximum(high, -2 * np.log(tail) / degrees)
 
     return bounds
-
-
-def allan_degrees(readings: int, tau: int) -> float:
-    """Equivalent degrees of freedom of one overlapping Allan variance; N phases are N - 1 readings."""
-    n, m = readings + 1, tau
-    white = (3 * (n - 1) / (2 * m) - 2 * (n - 2) / n) * 4 * m**2 / (4 * m**2 + 5)
-    flicker = 2 * (n - 2) ** 2 / (2.3 * n - 4.9) if m == 1 else 5 * n**2 / (4 * m * (n + 3 * m))
-    walk = (n - 2) / m * ((n - 1) ** 2 - 3 * m * (n - 1) + 4 * m**2) / (n - 3) ** 2
-    return max(1.0, min(white, flicker, walk))

@@ -30,7 +30,11 @@ def make_record(
         noise=fit.noise.model,
     )
     inl_row = [] if fit.inl is None else [_inl_row(spec, fit.inl)]
-    noise = [_noise_row(name, term) for name, term in fit.noise.terms.items()]
+    alone = fit.rin.best == "per line"
+    noise = [
+        _noise_row(name, term, "of each input's own; the model has one for all" if alone and name == "rin" else "")
+        for name, term in fit.noise.terms.items()
+    ]
     return Calibration(
         chip_id=spec.chip_id,
         nominal=False,
@@ -50,7 +54,7 @@ def make_record(
     )
 
 
-def _noise_row(name: str, term: Term) -> Parameter:
+def _noise_row(name: str, term: Term, note: str) -> Parameter:
     unit = _UNITS[name]
     if not term.identified:
         high = (
@@ -64,6 +68,7 @@ def _noise_row(name: str, term: Term) -> Parameter:
         standard_error=term.standard_error,
         low=term.low,
         high=term.high,
+        note=note,
     )
 
 

@@ -17,7 +17,7 @@ from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check
 from photonic.errors import ArraysError, WrongChipError
 from photonic.physics import seeds
-from photonic.records import Calibration, Verification
+from photonic.records import Calibration, ChipSpec, Verification
 
 DEFAULT_BUDGET = 40_000
 
@@ -55,6 +55,7 @@ def verify(
         )
     if calibration.spec is None or not calibration.arrays:
         raise ArraysError(f"the record of {calibration.chip_id} is nominal: nothing was measured; calibrate the chip")
+    _check_geometry(calibration.spec, chip.spec)
     plan = make_retest(chip.spec, budget, seeds.generator("verification plan", seed))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
@@ -66,3 +67,13 @@ def verify(
     points = Points.of(chip.spec, parts["verify"])
     allan = allan_check(chip.spec, parts["allan"][0], model, noise, calibration.drift)
     return verify_counts(points.prediction(model, noise), allan)
+
+
+def _check_geometry(was: ChipSpec, now: ChipSpec) -> None:
+    """The record's arrays are for one size of tile and one set of codes."""
+    for name in ("n_outputs", "n_inputs", "weight_code_range", "input_code_range", "count_range"):
+        if getattr(was, name) != getattr(now, name):
+            raise WrongChipError(
+                f"chip {now.chip_id} had {name} {getattr(was, name)} when it was calibrated and states "
+                f"{getattr(now, name)} now; calibrate it again"
+            )

@@ -34,7 +34,8 @@ def calibrate(
 ) -> Calibration:
     """Measures a chip, fits it, and verifies the fit on readings that it has not seen.
 
-    Of the chip, ``spec`` and ``measure`` are used and nothing else.
+    What is fitted knows of the chip ``spec`` and what ``measure`` gives; an interrupted sweep also gives the chip its
+    ``state()`` back.
 
     Args:
         chip: with a drive code for each weight.

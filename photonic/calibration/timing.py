@@ -17,6 +17,7 @@ from photonic.records import ChipSpec, DriftModel, NoiseModel
 
 # of a series, for every averaging time whose drift is decided (``AllanSeries``)
 _WINDOWS = 50
+_MOVING = 1e-6  # counts^2, of the predicted variance
 
 
 def reference_gains(taken: Sequence[Taken], zero: Array) -> tuple[Array, Array]:
@@ -45,17 +46,25 @@ def allan_of(spec: ChipSpec, series: Taken) -> Allan | None:
     return overlapping_allan(moving, _spacing_s(spec, series)) if moving.shape[1] else None
 
 
-def allan_check(spec: ChipSpec, series: Taken, model: ChipModel, noise: NoiseModel, drift: DriftModel) -> AllanSeries:
-    """The series with the Allan deviation that a record predicts for it."""
+def allan_check(
+    spec: ChipSpec, series: Taken, model: ChipModel, noise: NoiseModel, drift: DriftModel
+) -> AllanSeries | None:
+    """The series with the Allan deviation that a record predicts for it.
+
+    Only of outputs whose counts are predicted to move: one at a rail says nothing of time. None: no output is.
+    """
     counts, spacing_s = series.counts.double().numpy(), _spacing_s(spec, series)
     longest = max(1, len(counts) // _WINDOWS)
     taus = 2 ** np.arange(int(np.log2(longest)) + 1)
     point = Points.of(spec, [series, series]).prediction(model, noise)
     white: Array = count_moments(point.volts[:1], point.sigma[:1], point.table).variance
+    clear = white[0] > _MOVING
+    if not clear.any():
+        return None
     signal: Array = (point.volts[:1] - model.zero) ** 2
     moving = gain_variance(drift, taus.astype(np.float64), spacing_s)[:, None]
     predicted = np.sqrt(white / taus[:, None] + signal * moving)
-    return AllanSeries(readings=counts, taus=taus, predicted=predicted)
+    return AllanSeries(readings=counts[:, clear], taus=taus, predicted=predicted[:, clear])
 
 
 def gain_variance(drift: DriftModel, taus: Array, spacing_s: float) -> Array:

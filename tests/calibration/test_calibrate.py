@@ -18,6 +18,7 @@ from photonic.calibration.fit import ChipFit, by_purpose, fit_readings
 from photonic.calibration.plan import least_budget, make_plan
 from photonic.calibration.points import Points
 from photonic.calibration.reading import Taken
+from photonic.calibration.timing import allan_check
 from photonic.cli import main
 from photonic.errors import CalibrationError, FailedCalibrationError, WrongChipError
 from photonic.physics import seeds
@@ -183,6 +184,49 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "belongs to" in other.stderr
     assert run.invoke(main, ["calibrate", "-o", str(record)]).exit_code == 2
     assert run.invoke(main, ["calibrate", CHIP, "-o", str(tmp_path / "no" / "x.json")]).exit_code == 2
+
+
+def test_a_chip_that_states_other_codes_is_refused(record: Calibration) -> None:
+    """Arrays of a record are for one size of tile and one set of codes."""
+    with photonic.open_chip(f"{CHIP}&adc_bits=10", seed=7) as other:
+        renamed = record.replaced(chip_id=other.spec.chip_id)
+        with pytest.raises(WrongChipError, match="count_range"):
+            photonic.verify(other, renamed)
+
+
+def test_drift_is_fitted_without_the_held_out_references(fitted: tuple[ChipSpec, list[Taken], ChipFit]) -> None:
+    """Whatever the later references say, the fit is the same."""
+    spec, taken, fit = fitted
+    spoilt = [
+        replace(item, counts=item.counts // 2) if item.reading.purpose == "reference" and item.reading.block else item
+        for item in taken
+    ]
+    assert fit_readings(spec, spoilt).drift == fit.drift
+
+
+def test_outputs_at_a_rail_say_nothing_of_time(fitted: tuple[ChipSpec, list[Taken], ChipFit]) -> None:
+    """They are left out of the Allan deviation; without any other there is no such check."""
+    spec, taken, fit = fitted
+    series = by_purpose(taken, 1)["allan"][0]
+    offset = np.where(np.arange(spec.n_outputs) < 3, 1000.0, 0.0)
+    some = replace(fit.model, zero=fit.model.zero + offset)
+    check = allan_check(spec, series, some, fit.noise.model, fit.drift)
+    assert check is not None
+    assert check.readings.shape[1] == spec.n_outputs - 3
+    none = replace(fit.model, zero=fit.model.zero + 1000.0)
+    assert allan_check(spec, series, none, fit.noise.model, fit.drift) is None
+
+
+def test_a_laser_for_each_input_is_named_and_fails() -> None:
+    """Noise that inputs do not share: the record's model has no such term, and says so."""
+    alone = f"{CHIP}&rin_per_line=true&rin_db_per_hz=-140"
+    with photonic.open_chip(alone, seed=3) as chip:
+        found = photonic.calibrate(chip, seed=1)
+    assert found.verification is not None
+    assert found.verification.verdict == "fail"
+    assert "common mode" in found.verification.causes
+    assert found.model["rin"] == "per line"
+    assert "each input's own" in next(row.note for row in found.parameters if row.name == "noise, rin")
 
 
 def test_a_failed_record_is_refused_unless_it_is_allowed(record: Calibration) -> None:
