@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import ndtr
 
+from photonic.calibration.binaryadc import binary_transitions
 from photonic.calibration.quantised import check_counts
 from photonic.errors import RangeError, ShapeError
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Kind = Literal["none", "pooled", "per output"]
+Kind = Literal["none", "pooled", "binary", "per output"]
 
 UNDECIDED_LSB = 0.25  # a transition with a larger standard error is not identified: worse than an ideal one's guess
 _BINS = 10  # of the predicted value, per standard deviation
@@ -37,7 +38,8 @@ class Inl(NamedTuple):
     """Transitions that readings have shown.
 
     Attributes:
-        kind: which hypothesis the held-out readings favour: ideal, all outputs alike, or each its own.
+        kind: which hypothesis the held-out readings favour: ideal, all outputs alike, each its own binary weights, or
+            each its own transitions.
         transitions: (M, K) in counts, not decreasing; ideal ones for "none".
         standard_error: (M, K) LSB; inf where not identified; 0 for "none".
         identified: (M, K) whether the transition was measured; the others are interpolated or continued.
@@ -87,12 +89,16 @@ def fit_inl(
     chosen = kind or _best(gains, errors)
     shared = _Fit.of(_sum([tally for pair in halves for tally in pair]), ideal) if chosen == "pooled" else None
     fits = own if shared is None else [shared] * len(own)
+    if chosen == "binary":
+        fits = [fit.binary for fit in own]
     inl, error = np.stack([fit.inl for fit in fits]), np.stack([fit.error for fit in fits])
     identified = np.isfinite(error)
     if chosen == "none":
         inl, error = np.zeros_like(inl), np.where(identified, 0.0, np.inf)
     line = np.stack([fit.line(row) for fit, row in zip(own, inl, strict=True)])
-    return Inl(chosen, ideal + inl, error, identified, line, gains, errors)
+    # of a missing code two transitions are equal, and the line that was taken out may have put them the wrong way round
+    transitions = np.maximum.accumulate(ideal + inl, axis=1)
+    return Inl(chosen, transitions, error, identified, line, gains, errors)
 
 
 @dataclass(frozen=True)
@@ -183,21 +189,24 @@ class _Fit:
         raw: (K,) INL with its line, LSB; 0 where not identified.
         error: (K,) LSB, inf where not identified.
         ideal: (K,) transitions, counts.
+        sigma: root of the mean variance of the readings, counts.
     """
 
     raw: Array
     error: Array
     ideal: Array
+    sigma: float
 
     @classmethod
     def of(cls, tally: _Tally, ideal: Array) -> _Fit:
         """By maximum likelihood; nothing is identified where fewer than 3 transitions are."""
         found, error = _probit(tally, ideal)
         known, raw = np.isfinite(error), np.zeros_like(ideal)
+        sigma = float(np.sqrt(tally.variance.sum() / max(1.0, tally.n.sum())))
         if known.sum() < 3:
-            return cls(raw, np.full_like(ideal, np.inf), ideal)
+            return cls(raw, np.full_like(ideal, np.inf), ideal, sigma)
         raw[known] = isotonic_regression(found[known], weights=error[known] ** -2).x - ideal[known]
-        return cls(raw, error, ideal)
+        return cls(raw, error, ideal, sigma)
 
     def line(self, inl: Array | float = 0.0) -> Array:
         """(2,) offset and slope of what lies above ``inl`` (K,)."""
@@ -206,6 +215,17 @@ class _Fit:
             return np.zeros(2)
         found: Array = np.polyfit(self.ideal[known], (self.raw - inl)[known], 1)[::-1]
         return found
+
+    @property
+    def binary(self) -> _Fit:
+        """As a binary converter has them (``binary_transitions``); as they are where too few were identified."""
+        known = np.isfinite(self.error)
+        found = binary_transitions(self.ideal + self.raw, self.error, self.ideal, self.sigma)
+        return (
+            self
+            if found is None
+            else _Fit(found[0] - self.ideal, np.where(known, found[1], np.inf), self.ideal, self.sigma)
+        )
 
     @property
     def inl(self) -> Array:
@@ -253,7 +273,7 @@ def _probit(tally: _Tally, ideal: Array) -> tuple[Array, Array]:
 
 def _held_out(halves: list[list[_Tally]], ideal: Array) -> tuple[dict[Kind, float], dict[Kind, float]]:
     """Gain over "none" in nats per reading and its standard error, either half judged by the fit to the other."""
-    kinds: tuple[Kind, ...] = ("none", "pooled", "per output")
+    kinds: tuple[Kind, ...] = ("none", "pooled", "binary", "per output")
     sums = {kind: np.zeros(2) for kind in kinds}
     total = 0.0
     for fit, judge in ((0, 1), (1, 0)):
@@ -261,7 +281,7 @@ def _held_out(halves: list[list[_Tally]], ideal: Array) -> tuple[dict[Kind, floa
         for pair in halves:
             own = _Fit.of(pair[fit], ideal)
             plain = _log_likelihood(pair[judge], ideal + _straight(own.line(), ideal))
-            for kind, inl in zip(kinds[1:], (shared.inl, own.inl), strict=True):
+            for kind, inl in zip(kinds[1:], (shared.inl, own.binary.inl, own.inl), strict=True):
                 line = _straight(own.line(inl), ideal)  # every output keeps its own: gain and offset are no INL
                 gain = _log_likelihood(pair[judge], ideal + inl + line) - plain
                 weighted = pair[judge].codes[pair[judge].n > 0]

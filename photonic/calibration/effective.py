@@ -24,12 +24,14 @@ class Setting:
         inputs: (B, N) input codes.
         volts: (B, M) counts, corrected for the ADC.
         usable: (M,) outputs that stayed off the rails.
+        weight: (B,) of the shots, 1 on average: one over the variance of what they say.
     """
 
     codes: Array
     inputs: Array
     volts: Array
     usable: NDArray[np.bool_]
+    weight: Array
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Effective:
         variance: (K, M) mean over j of its variance, in counts^2.
         zero: (M,) counts without light.
         zero_se: its standard error.
-        noise: (M,) variance of a shot, in counts^2.
+        noise: (M,) variance of a shot of average weight, in counts^2.
     """
 
     codes: Array
@@ -64,8 +66,9 @@ def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero
     n = light[0].shape[1]
     found, spread, noise, free = [], [], [], zero is None
     for setting, levels in zip(settings, light, strict=True):
-        design = np.concatenate([levels, np.ones((len(levels), 1))], axis=1) if free else levels
-        target = setting.volts if zero is None else setting.volts - zero
+        root = np.sqrt(setting.weight)[:, None]
+        design = root * (np.concatenate([levels, np.ones((len(levels), 1))], axis=1) if free else levels)
+        target = root * (setting.volts if zero is None else setting.volts - zero)
         inverse = np.linalg.inv(design.T @ design)
         solution = inverse @ (design.T @ target)
         residual = target - design @ solution

@@ -9,26 +9,22 @@ import numpy as np
 
 from photonic.calibration import noise as noises
 from photonic.calibration.adc import Inl, fit_inl
+from photonic.calibration.effective import Setting
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import NoiseFit
 from photonic.calibration.points import Points
 from photonic.calibration.quantised import gaussian_moments
 from photonic.calibration.reading import Taken
-from photonic.calibration.response import ResponseFit, fit_response, settings_of, within_range
+from photonic.calibration.response import ResponseFit, fit_response, settings_of
 from photonic.calibration.timing import drift_of
+from photonic.calibration.working import working_values
 from photonic.errors import CalibrationError
-from photonic.records import ChipSpec, DriftModel
+from photonic.records import ChipSpec, DriftModel, NoiseModel
 
-_TURNS = 4  # of INL and response
-_ROUGH = 4  # one of so many settings is enough to see which readings stay in range
-# of the light that each weight keeps, constant and by |weight|
-_POWER_LAWS = {
-    "input power": (1.0, 0.0),
-    "half of the input power, half of the weighted": (0.5, 0.5),
-    "weighted power and a fifth of the input power": (0.2, 1.0),
-    "weighted power and a twentieth of the input power": (0.05, 1.0),
-    "weighted power": (0.0, 1.0),
-}
+_TURNS = 8  # of INL and response, at most
+_SETTLED = 0.15  # of a transition's standard error, rms, from one turn to the next
+_LEAST_SIGMA = 0.05  # counts; with less, what a count says of a mean is all or nothing
+_ROUGH = 4  # one of so many settings is enough for a first response
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,18 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
         if needed not in parts:
             raise CalibrationError(f"expected readings for {needed!r}, found {sorted(parts) or 'none'}; sweep again")
     _check_order(spec, parts.get("row", []))
-    matrix = parts["matrix"]
-    settings = settings_of(spec, matrix, [item.counts.double().numpy() for item in matrix])
-    response = fit_response(spec, settings[::_ROUGH], _dark(parts.get("dark", [])))
-    inl = _inl(spec, response, parts)
-    response = _refined(response, inl, parts)
+    response = fit_response(spec, settings_of(spec, parts["matrix"])[::_ROUGH], _first_dark(parts))
+    points = Points.of(spec, parts["noise"])
+    seen = Seen.first(response, points)
+    inl = _inl(seen, parts)
+    seen = seen.refined(inl, parts, points)
     for _ in range(0 if inl is None else _TURNS):
         # what the response did not know yet was taken for INL
-        inl = _inl(spec, response, parts)
-        response = _refined(response, inl, parts)
-    fit = _with_noise(spec, response, Points.of(spec, parts["noise"]), inl)
+        before, inl = inl, _inl(seen, parts)
+        seen = seen.refined(inl, parts, points)
+        if inl is None or (before is not None and _same(before, inl)):
+            break
+    fit = _with_noise(seen.response, points, inl)
     series = parts.get("allan", [])
     drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, fit.model.zero)
     return replace(fit, drift=drift)
@@ -89,56 +87,97 @@ def by_purpose(taken: Sequence[Taken], block: int = 0) -> dict[str, list[Taken]]
     return found
 
 
-def _refined(known: ResponseFit, inl: Inl | None, parts: Mapping[str, list[Taken]]) -> ResponseFit:
-    """The response to all readings, with counts corrected for the ADC, and ramps as far as they stay in its range."""
-    spec, matrix, ramps = known.model.spec, parts["matrix"], parts.get("ramp", [])
-    model = replace(known.model, transitions=None if inl is None else inl.transitions)
-    settings = settings_of(spec, matrix, _volts(model, matrix))
-    more = within_range(model, settings_of(spec, ramps, _volts(model, ramps)))
-    found = fit_response(spec, [*settings, *more], _dark(parts.get("dark", []), model), known)
-    return replace(found, model=replace(found.model, transitions=model.transitions))
+@dataclass(frozen=True)
+class Seen:
+    """A response and its noise so far, with which counts are read.
+
+    Attributes:
+        response: so far.
+        noise: of one shot.
+    """
+
+    response: ResponseFit
+    noise: NoiseModel
+
+    @classmethod
+    def first(cls, response: ResponseFit, points: Points) -> Seen:
+        """With the noise, and the total power, that the repeats show if the response is right."""
+        found = _with_noise(response, points, None)
+        return cls(replace(response, model=found.model), found.noise.model)
+
+    def predicted(self, item: Taken) -> tuple[Array, Array]:
+        """Mean and standard deviation (B, M) of a reading's values before the ADC, counts."""
+        model, noise = self.response.model, self.noise
+        codes = item.reading.weights.double().numpy().reshape(model.spec.n_outputs, model.spec.n_inputs)
+        inputs = item.reading.inputs.double().numpy()
+        lit = float(item.reading.conditions.get("laser_power", 1.0) != 0)
+        d, s = lit * model.results(codes, inputs), lit * model.powers(codes, inputs)
+        sigma = np.abs(model.gain) * np.sqrt(noises.variance(noise, s, d))
+        return d * model.gain + model.zero, np.maximum(sigma, _LEAST_SIGMA)
+
+    def values(self, item: Taken) -> tuple[Array, Array]:
+        """Counts (B, M) of a reading as analog values, and the weight (B,) of each shot."""
+        volts, sigma = self.predicted(item)
+        counts, spec = item.counts.double().numpy(), self.response.model.spec
+        weight = 1 / (sigma**2).mean(1)
+        if spec.adc_bits is not None:
+            counts = working_values(counts, volts, sigma, self.response.model.transitions, spec.count_range)
+        return counts, weight / weight.mean()
+
+    def refined(self, inl: Inl | None, parts: Mapping[str, list[Taken]], points: Points) -> Seen:
+        """With the response to all readings, as they are read with these transitions."""
+        transitions = None if inl is None else inl.transitions
+        model = replace(self.response.model, transitions=transitions)
+        reader = replace(self, response=replace(self.response, model=model))
+        settings = [reader.setting(item) for item in (*parts["matrix"], *parts.get("ramp", []))]
+        found = fit_response(model.spec, settings, reader.dark(parts.get("dark", [])), self.response)
+        kept = replace(found.model, transitions=transitions, power_law=model.power_law)
+        return Seen(replace(found, model=kept), noises.fit_noise(_noise_data(kept, points)).model)
+
+    def setting(self, item: Taken) -> Setting:
+        """A reading as the response takes it."""
+        spec = self.response.model.spec
+        values, weight = self.values(item)
+        codes = item.reading.weights.double().numpy().reshape(spec.n_outputs, spec.n_inputs)
+        everywhere = np.ones(spec.n_outputs, dtype=bool)  # rails are read as what they are: at least, or at most
+        return Setting(codes, item.reading.inputs.double().numpy(), values, everywhere, weight)
+
+    def dark(self, taken: Sequence[Taken]) -> tuple[Array, Array] | None:
+        """Zeros, and their standard errors, of readings without light."""
+        return _zeros([self.values(item)[0] for item in taken])
 
 
-def _inl(spec: ChipSpec, response: ResponseFit, parts: Mapping[str, list[Taken]]) -> Inl | None:
+def _first_dark(parts: Mapping[str, list[Taken]]) -> tuple[Array, Array] | None:
+    return _zeros([item.counts.double().numpy() for item in parts.get("dark", [])])
+
+
+def _zeros(seen: Sequence[Array]) -> tuple[Array, Array] | None:
+    """Zero of each output and its standard error, from readings without light at several times; None: none taken."""
+    if not seen:
+        return None
+    values, each = np.concatenate(seen), np.stack([part.mean(0) for part in seen])
+    # of readings at several times, in which a slow drift shows too
+    errors = np.maximum(each.std(0, ddof=1) / len(each) ** 0.5, values.std(0, ddof=1) / len(values) ** 0.5)
+    return values.mean(0), errors
+
+
+def _inl(seen: Seen, parts: Mapping[str, list[Taken]]) -> Inl | None:
     """Transitions of the ADCs, where counts differ from what a straight line makes of the predicted results."""
+    spec = seen.response.model.spec
     if spec.adc_bits is None:
         return None
-    taken = [*parts.get("ramp", []), *parts["matrix"][::_ROUGH]]
-    volts = np.concatenate([_predicted(response.model, item) for item in taken])
+    taken = [*parts.get("ramp", []), *parts["matrix"]]
+    volts, sigma = (np.concatenate(each) for each in zip(*(seen.predicted(item) for item in taken), strict=True))
     counts = np.concatenate([item.counts.double().numpy() for item in taken])
-    sigma = np.broadcast_to(np.sqrt(np.maximum(response.noise - 1 / 12, 0.05)), volts.shape)
     found = fit_inl(volts, counts, sigma, spec.count_range)
-    if found.kind == "none":
-        return None
-    # of a missing code two transitions are equal, and the line that was taken out may have put them the wrong way round
-    return found._replace(transitions=np.maximum.accumulate(found.transitions, axis=1))
+    return None if found.kind == "none" else found
 
 
-def _predicted(model: ChipModel, item: Taken) -> Array:
-    shape = model.spec.n_outputs, model.spec.n_inputs
-    return model.volts(item.reading.weights.double().numpy().reshape(shape), item.reading.inputs.double().numpy())
-
-
-def _volts(model: ChipModel, taken: Sequence[Taken]) -> list[Array]:
-    """Counts (B, M) of each reading as analog values: the middle of the code's width."""
-    counts = [item.counts.double().numpy() for item in taken]
-    if model.transitions is None:
-        return counts
-    t = model.transitions
-    middles = np.concatenate([t[:, :1] - 0.5, (t[:, 1:] + t[:, :-1]) / 2, t[:, -1:] + 0.5], axis=1)
-    low, rows = int(model.spec.count_range[0]), np.arange(t.shape[0])
-    return [middles[rows, each.astype(int) - low] for each in counts]
-
-
-def _dark(taken: Sequence[Taken], model: ChipModel | None = None) -> tuple[Array, Array] | None:
-    """Zero of each output and its standard error, from readings without light at several times."""
-    if not taken:
-        return None
-    seen = [item.counts.double().numpy() for item in taken] if model is None else _volts(model, taken)
-    counts, each = np.concatenate(seen), np.stack([part.mean(0) for part in seen])
-    # of readings at several times, in which a slow drift shows too
-    errors = np.maximum(each.std(0, ddof=1) / len(each) ** 0.5, counts.std(0, ddof=1) / len(counts) ** 0.5)
-    return counts.mean(0), errors
+def _same(before: Inl, after: Inl) -> bool:
+    """Whether transitions moved by little of their standard errors."""
+    known = before.identified & after.identified
+    moved = (after.transitions - before.transitions)[known] / after.standard_error[known]
+    return bool(np.sqrt((moved**2).mean()) < _SETTLED) if known.any() else True
 
 
 def _check_order(spec: ChipSpec, rows: Sequence[Taken]) -> None:
@@ -157,23 +196,25 @@ def _check_order(spec: ChipSpec, rows: Sequence[Taken]) -> None:
         )
 
 
-def _with_noise(spec: ChipSpec, response: ResponseFit, points: Points, inl: Inl | None) -> ChipFit:
-    """The noise terms, with the total power that explains them best."""
-    model = response.model
-    ranged = spec.adc_bits is not None
-    table = model.transitions
+def _noise_data(model: ChipModel, points: Points) -> noises.NoiseData:
+    """What the noise terms are fitted to: means as they were measured, as far as the counts tell them."""
     moments = gaussian_moments(
         points.counts.transpose(0, 2, 1),
-        None if table is None else table[None],
-        spec.count_range if ranged else None,
+        None if model.transitions is None else model.transitions[None],
+        None if model.spec.adc_bits is None else model.spec.count_range,
     )
     modelled = points.results(model) * model.gain + model.zero
-    volts = np.where(moments.identified, moments.mean, modelled)
-    candidates = {name: points.powers(replace(model, power_law=np.array(law))) for name, law in _POWER_LAWS.items()}
-    data = points.noise_data(model, volts)
-    power, _ = noises.choose_power(data, candidates)
-    model = replace(model, power_law=np.array(_POWER_LAWS[power.best]))
-    rin, fit = noises.choose_rin(replace(data, S=candidates[power.best]))
+    return points.noise_data(model, np.where(moments.identified, moments.mean, modelled))
+
+
+def _with_noise(response: ResponseFit, points: Points, inl: Inl | None) -> ChipFit:
+    """The noise terms, with the total power that explains them best."""
+    model = response.model
+    data = _noise_data(model, points)
+    inputs, weighted = (points.powers(replace(model, power_law=np.array(law))) for law in ((1.0, 0.0), (0.0, 1.0)))
+    power = noises.choose_power(data, inputs, weighted)
+    model = replace(model, power_law=np.array([1 - power.share, power.share]))
+    rin, fit = noises.choose_rin(replace(data, S=points.powers(model)))
     if rin.best == "per line" and not rin.decided:
-        fit = noises.fit_noise(replace(data, S=candidates[power.best]))
-    return ChipFit(model, response, fit, power, rin, inl)
+        fit = power.fit
+    return ChipFit(model, response, fit, power.choice, rin, inl)

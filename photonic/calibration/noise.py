@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import minimize_scalar, nnls
 from scipy.stats import chi2
 
 from photonic.calibration.secondmoments import (
@@ -34,11 +34,13 @@ __all__ = [
     "Choice",
     "NoiseData",
     "NoiseFit",
+    "Power",
     "Term",
     "choose_power",
     "choose_rin",
     "compare",
     "fit_noise",
+    "variance",
     "variance_error",
 ]
 
@@ -47,6 +49,7 @@ TWO_SIDED = 1.96
 SHARE = 0.02  # of the variance, where a term weighs most: smaller ones are not worth shots
 _FLAT = 1e-9  # eigenvalue of the scaled information below which terms cannot be told apart
 _STEPS = 30
+_SHARE_TOLERANCE = 0.01  # of the weighted power in S
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,12 @@ def fit_noise(data: NoiseData, rin: Rin = "common") -> NoiseFit:
     return _report(data, state, (theta, theta + free, errors), covariance)
 
 
+def variance(noise: NoiseModel, S: Array, D: Array) -> Array:
+    """V in D^2 at S and D, any shape, quantisation not included."""
+    found: Array = noise.thermal + noise.converter + noise.shot * S + noise.rin * D**2 + noise.common_mode * S**2
+    return found
+
+
 def compare(fits: Mapping[str, NoiseFit]) -> Choice:
     """Chooses between fits of the same counts by likelihood; 2 or more of them."""
     total = {name: float(fit.log_likelihood.sum()) for name, fit in fits.items()}
@@ -163,11 +172,42 @@ def compare(fits: Mapping[str, NoiseFit]) -> Choice:
     return Choice(best, decided, z, total)
 
 
-def choose_power(data: NoiseData, candidates: Mapping[str, Array]) -> tuple[Choice, NoiseFit]:
-    """Which total power S (P, M) the noise follows, e.g. input power or |weight|; the choice and the best fit."""
-    fits = {name: fit_noise(replace(data, S=S)) for name, S in candidates.items()}
+class Power(NamedTuple):
+    """Which total power the noise follows: S = (1 - share) S_inputs + share S_weighted.
+
+    Attributes:
+        share: of the weighted power; 0 or 1 unless the points reject both.
+        choice: between the two and the most likely mixture.
+        fit: of the noise with that S.
+    """
+
+    share: float
+    choice: Choice
+    fit: NoiseFit
+
+
+def choose_power(data: NoiseData, inputs: Array, weighted: Array) -> Power:
+    """Finds the S that explains the noise best; what is simpler is kept unless it is rejected.
+
+    Args:
+        data: points; its S is not used.
+        inputs: (P, M) the light of all inputs, whatever their weights.
+        weighted: (P, M) the light of the inputs times the size of their weights.
+    """
+
+    def fitted(share: float) -> NoiseFit:
+        return fit_noise(replace(data, S=(1 - share) * inputs + share * weighted))
+
+    found = minimize_scalar(
+        lambda share: -float(fitted(share).log_likelihood.sum()), bounds=(0, 1), method="bounded",
+        options={"xatol": _SHARE_TOLERANCE},
+    )  # fmt: skip
+    best = float(found.x)
+    shares = {"input power": 0.0, "weighted power": 1.0, f"{1 - best:.0%} input power, {best:.0%} weighted": best}
+    fits = {name: fitted(share) for name, share in shares.items()}
     choice = compare(fits)
-    return choice, fits[choice.best]
+    name = next((name for name in shares if choice.z[name] <= TWO_SIDED), choice.best)
+    return Power(shares[name], choice._replace(best=name), fits[name])
 
 
 def choose_rin(data: NoiseData) -> tuple[Choice, NoiseFit]:

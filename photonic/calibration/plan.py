@@ -35,6 +35,9 @@ _PER_ELEMENT = 244  # shots for each weight: 1 M for 64 x 64
 # samples for each statement of the verification (reference/calibration.md 4: +-10 % of a variance takes 2,400)
 POOLED = 7_500
 _POINTS = 40
+_LEAST_SIZE = 0.1  # of weights in a point's row, over the largest
+# of the channels full in one half of the binary inputs, and dark in the other, at most: S from little to nearly all
+_LOW_SHARE = 0.3
 
 
 def default_budget(spec: ChipSpec) -> int:
@@ -167,13 +170,23 @@ class _Planner:
             yield self._reading("row", self._patterns.weights_with_sum(results), inputs)
 
     def matrix(self) -> Iterator[Reading]:
-        """Random codes; two thirds of the inputs 0 or 1, which says most of a weight, the rest all over."""
-        share = self._patterns.share_in_range
+        """Random codes; two thirds of the inputs 0 or 1, which says most of a weight, the rest all over.
+
+        Rows are balanced where weights have signs, and half of the shots have most of the channels full.
+        """
+        draw, balanced = self._patterns, self._spec.signed_weights
+        share = draw.share_in_range(balanced)
         each = max(2 * self._n, min(512, 8 * self._n))
+        third = each // 3
         for _ in range(max(4 * self._n, self._shots("matrix") // each)):
-            binary = self._patterns.inputs_binary(each - each // 3, share)
-            inputs = torch.cat([binary, self._patterns.inputs_uniform(each // 3, min(1.0, 2 * share))])
-            yield self._reading("matrix", self._patterns.weights_uniform(), inputs)
+            if balanced:
+                low = min(share, _LOW_SHARE)
+                inputs = [draw.inputs_binary(third, low), draw.inputs_binary(each - 2 * third, 1 - low)]
+                weights = draw.weights_balanced()
+            else:
+                inputs, weights = [draw.inputs_binary(each - third, share)], draw.weights_uniform()
+            inputs.append(draw.inputs_uniform(third, min(1.0, 2 * share)))
+            yield self._reading("matrix", weights, torch.cat(inputs))
 
     def ramps(self) -> Iterator[Reading]:
         """Results over the whole range and a little beyond, by subsets of the inputs; rows of either sign."""
@@ -204,7 +217,13 @@ class _Planner:
                 yield self._point("verify", index / max(1, points - 2), shots // points, 1)
 
     def _point(self, part: str, share: float, repeats: int, block: int) -> Reading:
-        """One vector with S = ``share`` and results all over what that much light can give."""
+        """One vector with S = ``share`` and results all over what that much light can give.
+
+        By large weights in half of the rows and by smaller ones in the others: noise may follow the light of the inputs
+        or that of the weights.
+        """
         inputs = self._patterns.inputs_subsets(1, torch.tensor([share], dtype=torch.float64))
-        weights = self._patterns.weights_with_sum(self._patterns.results(self._m), inputs[0])
+        size = self._patterns.uniform(self._m, -0.8, 1.0)
+        size = torch.where(size < _LEAST_SIZE, 1.0, size)
+        weights = self._patterns.weights_with_sum(self._patterns.results(self._m), inputs[0], size)
         return self._reading(part, weights, inputs.expand(repeats, -1).contiguous(), block)

@@ -56,31 +56,15 @@ class ResponseFit:
     noise: Array
 
 
-def settings_of(spec: ChipSpec, taken: Sequence[Taken], volts: Sequence[Array]) -> list[Setting]:
-    """The readings that the response is fitted to, with volts (B, M) of each."""
+def settings_of(spec: ChipSpec, taken: Sequence[Taken]) -> list[Setting]:
+    """The readings that a first response is fitted to: counts as they are, all alike."""
     low, high = spec.count_range
     found = []
-    for item, counts in zip(taken, volts, strict=True):
-        raw = item.counts.double().numpy()
-        usable = np.asarray(((raw > low) & (raw < high)).all(axis=0))
+    for item in taken:
+        counts = item.counts.double().numpy()
+        usable = np.asarray(((counts > low) & (counts < high)).all(axis=0))
         codes = item.reading.weights.double().numpy().reshape(spec.n_outputs, spec.n_inputs)
-        found.append(Setting(codes, item.reading.inputs.double().numpy(), counts, usable))
-    return found
-
-
-def within_range(model: ChipModel, settings: Sequence[Setting], share: float = 0.85) -> list[Setting]:
-    """Only the shots whose predicted results stay off the rails at all outputs.
-
-    Chosen by what was sent and not by what was seen, so that noise has no part in the choice.
-    """
-    low, high = (share * rail for rail in model.spec.count_range)
-    found = []
-    for setting in settings:
-        volts = model.volts(setting.codes, setting.inputs)
-        inside = ((volts > low) & (volts < high)).all(axis=1)
-        if inside.sum() > 2 * model.spec.n_inputs:
-            everywhere = np.ones(model.spec.n_outputs, dtype=bool)
-            found.append(Setting(setting.codes, setting.inputs[inside], setting.volts[inside], everywhere))
+        found.append(Setting(codes, item.reading.inputs.double().numpy(), counts, usable, np.ones(len(counts))))
     return found
 
 

@@ -57,9 +57,10 @@ def improve_transfer(
     for setting, matrix in zip(settings, matrices, strict=True):
         usable = ~np.isnan(matrix).any(axis=1)
         b, w = matrix[usable], weight[usable]
-        light = inputs.levels(setting.inputs)
-        rest = setting.volts[:, usable] - zero[usable] - light @ b.T
-        changes = np.concatenate(_slopes(inputs, setting.inputs), axis=1)  # (B, 3 N)
+        root = np.sqrt(setting.weight)[:, None]
+        light = root * inputs.levels(setting.inputs)
+        rest = root * (setting.volts[:, usable] - zero[usable]) - light @ b.T
+        changes = root * np.concatenate(_slopes(inputs, setting.inputs), axis=1)  # (B, 3 N)
         free = changes - light @ np.linalg.solve(light.T @ light, light.T @ changes)
         curve, dark = free[:, : 2 * n], free[:, 2 * n :] @ b.T
         normal[: 2 * n, : 2 * n] += np.tile(b.T @ (b * w[:, None]), (2, 2)) * (curve.T @ curve)

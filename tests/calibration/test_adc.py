@@ -15,6 +15,7 @@ RANGE = (-128.0, 127.0)
 IDEAL = np.arange(-127.5, 127.0)
 X = IDEAL / 127.5
 SMOOTH = IDEAL + 0.8 * (X**2 - 1) + 1.2 * (X**3 - X)
+ROUGH = np.sort(IDEAL + np.random.default_rng(9).normal(0, 0.35, (4, 255)), axis=1)
 SAR = sar_transitions(8, 0.03, 4, torch.Generator().manual_seed(1)).numpy()
 
 
@@ -33,18 +34,23 @@ def without_line(transitions: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sigma", [(0.3, 0.4), (0.54, 1.0), (2.0, 3.0)])
-@pytest.mark.parametrize(("tables", "kind"), [(SAR, "per output"), (np.stack([SMOOTH] * 4), "pooled")])
+@pytest.mark.parametrize(
+    ("tables", "kind"), [(ROUGH, "per output"), (np.stack([ROUGH[0]] * 4), "pooled"), (SAR, "binary")]
+)
 def test_intervals_cover_the_truth(tables: np.ndarray, kind: str, sigma: tuple[float, float]) -> None:
     z = []
     for seed in (2, 3, 4, 5):
         found = fit_inl(*read(tables, 50_000, seed, sigma), RANGE)
         assert found.kind == kind
+        error = (found.transitions - IDEAL)[found.identified].std()
+        assert kind != "binary" or found.standard_error[found.identified].mean() < 0.3 * error
         assert found.identified.mean() > 0.9
         assert (np.diff(found.transitions) >= 0).all()
         truth = np.stack([without_line(t, k) for t, k in zip(tables, found.identified, strict=True)])
         z.append(((found.transitions - IDEAL - truth) / found.standard_error)[found.identified])
     covered = (np.abs(np.concatenate(z)) < 1.96).mean()  # neighbours' errors are alike, so not 1 in 1000 of it
-    assert 0.92 < covered < 0.98
+    least = 0.89 if kind == "binary" else 0.92  # of a dozen numbers for each output, in 16 fits
+    assert least < covered < 0.985
 
 
 def test_error_is_that_of_the_best_estimator() -> None:
@@ -54,7 +60,7 @@ def test_error_is_that_of_the_best_estimator() -> None:
     volts = rng.uniform(-140, 140, volts.shape)
     seen = volts + 0.8 * rng.standard_normal(volts.shape)
     counts = np.stack([np.searchsorted(t, seen[:, i], side="right") for i, t in enumerate(SAR)], 1) - 128.0
-    found = fit_inl(volts, counts, np.full(volts.shape, 0.8), RANGE)
+    found = fit_inl(volts, counts, np.full(volts.shape, 0.8), RANGE, "per output")
     assert found.standard_error.mean() == pytest.approx(np.sqrt(0.8 / (1.806 * 200_000 / 280)), rel=0.03)
 
 
@@ -67,8 +73,8 @@ def test_no_inl_is_said_where_there_is_none() -> None:
 
 
 def test_too_few_readings_are_no_inl_but_pooled_ones_may_be() -> None:
-    assert fit_inl(*read(SAR, 2000, 1), RANGE).kind == "none"
-    assert fit_inl(*read(np.stack([SMOOTH] * 16), 2000, 1), RANGE).kind == "pooled"
+    assert fit_inl(*read(SAR, 500, 1), RANGE).kind == "none"
+    assert fit_inl(*read(np.stack([ROUGH[0]] * 16), 2000, 1), RANGE).kind == "pooled"
 
 
 def test_gain_and_offset_are_no_inl() -> None:

@@ -134,14 +134,26 @@ def test_without_a_converter_counts_have_any_size() -> None:
 def test_noise_that_follows_the_weights_is_told_from_noise_that_follows_the_inputs() -> None:
     data = made(TYPICAL * [1, 1, 1, 0], 2)
     other = data.S * np.random.default_rng(3).uniform(0, 1, data.S.shape)
-    choice, fit = choose_power(data, {"inputs": data.S, "weights": other})
-    assert choice.best == "inputs"
-    assert choice.decided
-    assert fit.terms["shot"].low < TYPICAL[1] < fit.terms["shot"].high
-    choice, _ = choose_power(replace(data, S=other), {"weights": other, "inputs": data.S})
-    assert choice.best == "inputs"
-    same, _ = choose_power(data, {"inputs": data.S, "again": data.S * (1 + 1e-9)})
-    assert not same.decided
+    power = choose_power(data, data.S, other)
+    assert (power.share, power.choice.best) == (0.0, "input power")
+    assert power.choice.z["weighted power"] > 1.96
+    assert power.fit.terms["shot"].low < TYPICAL[1] < power.fit.terms["shot"].high
+    power = choose_power(data, other, data.S)
+    assert (power.share, power.choice.best) == (1.0, "weighted power")
+    same = choose_power(data, data.S, data.S * (1 + 1e-9))
+    assert same.share == 0.0
+    assert not same.choice.decided
+
+
+def test_a_mixture_of_powers_is_found_where_neither_does() -> None:
+    data = made(TYPICAL * [1, 3, 1, 0], 2)
+    rng = np.random.default_rng(3)
+    weighted = rng.uniform(0, 1, data.S.shape)
+    inputs = (data.S - 0.6 * weighted) / 0.4  # so that the true S is 0.4 of one and 0.6 of the other
+    power = choose_power(data, inputs, weighted)
+    assert power.share == pytest.approx(0.6, abs=0.05)
+    assert power.choice.decided
+    assert power.fit.terms["shot"].low < 3 * TYPICAL[1] < power.fit.terms["shot"].high
 
 
 def test_one_laser_per_line_is_told_from_one_laser() -> None:

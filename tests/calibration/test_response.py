@@ -35,7 +35,7 @@ class Measured:
         chip = photonic.open_chip(options, seed=seed)
         assert isinstance(chip, SimulatedChip)
         patterns = Patterns(chip.spec, torch.Generator().manual_seed(seed))
-        share, found = patterns.share_in_range, []
+        share, found = patterns.share_in_range(False), []
         for _ in range(settings):
             weights = patterns.weights_uniform()
             some = shots // 3
@@ -45,7 +45,9 @@ class Measured:
             counts = chip.measure(weights.reshape(1, 1, -1), inputs[None]).counts[0, 0].double().numpy()
             low, high = chip.spec.count_range
             usable = ((counts > low) & (counts < high)).all(0)
-            found.append(Setting(weights.double().numpy(), inputs.double().numpy(), counts, usable))
+            found.append(
+                Setting(weights.double().numpy(), inputs.double().numpy(), counts, usable, np.ones(len(counts)))
+            )
         dark = chip.measure(
             patterns.weights_uniform().reshape(1, 1, -1), patterns.inputs_binary(4000)[None], {"laser_power": 0.0}
         ).counts[0, 0]
@@ -81,7 +83,7 @@ def test_it_predicts_settings_that_it_has_not_seen(name: str) -> None:
     patterns, errors, nominal = Patterns(spec, torch.Generator().manual_seed(99)), [], []
     for _ in range(20):
         codes = patterns.weights_uniform().double().numpy()
-        inputs = patterns.inputs_uniform(20, patterns.share_in_range).double().numpy()
+        inputs = patterns.inputs_uniform(20, patterns.share_in_range(False)).double().numpy()
         truth = measured.truth(codes, inputs)
         errors.append(model.volts(codes, inputs) - truth)
         nominal.append(ChipModel.nominal(spec).volts(codes, inputs) - truth)
@@ -144,7 +146,7 @@ def test_effective_matrices_are_unbiased_with_their_stated_variance() -> None:
     for _ in range(200):
         matrix, levels = generator.normal(size=(3, 6)), generator.random((40, 6))
         volts = levels @ matrix.T + zero + generator.normal(size=(40, 3)) * np.sqrt(noise)
-        settings.append(Setting(np.zeros((3, 6)), np.zeros((40, 6)), volts, np.ones(3, dtype=bool)))
+        settings.append(Setting(np.zeros((3, 6)), np.zeros((40, 6)), volts, np.ones(3, dtype=bool), np.ones(40)))
         light.append(levels)
         true.append(matrix)
     found = effective_matrices(settings, light, None)
