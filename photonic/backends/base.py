@@ -134,10 +134,40 @@ class Backend(ABC):
         """
         self._check_open()
         _check_operands(x, weight)
-        if x.shape[-1] == 0 or x.numel() == 0 or weight.numel() == 0:
+        (groups, batch, inputs), outputs = x.shape, weight.shape[1]
+        if not (groups and batch and inputs and outputs):
             # the graph is kept: an empty product still has (zero) gradients
             return x @ weight.mT
-        return self._checked(self._matmul(x, weight), (x.shape[0], x.shape[1], weight.shape[1]), x.dtype)
+        return self._checked(self._matmul(x, weight), (groups, batch, outputs), x.dtype)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """One product of matrices and a bias, which is added digitally; for code that asks for no gradients.
+
+        Args:
+            x: (B, N), floating point.
+            weight: (M, N), same dtype and device.
+            bias: (M,) of the same dtype, or None.
+
+        Returns:
+            (B, M) in the dtype of ``x``: the same numbers as by ``matmul``.
+
+        Raises:
+            PhotonicError: as ``matmul``.
+        """
+        self._check_open()
+        if bias is not None and (bias.ndim != 1 or bias.shape[0] != weight.shape[0] or bias.dtype != x.dtype):
+            raise ShapeError(
+                f"expected a bias {tuple(weight.shape[:1])} of {x.dtype}, found {tuple(bias.shape)} of {bias.dtype}"
+            )
+        y = self._linear(x, weight, bias)
+        if y is None:
+            y = self.matmul(x.unsqueeze(0), weight.unsqueeze(0)).squeeze(0)
+            return y if bias is None else y + bias
+        return self._checked(y, (x.shape[0], weight.shape[0]), x.dtype)
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """A shorter way for small matrices, where a backend has one; nothing is checked. None: go by ``_matmul``."""
+        return None
 
     def convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
         """Convolves x (B, C_in, *size) with weight (C_out, C_in / groups, *kernel) to (B, C_out, *output_size).
@@ -157,7 +187,7 @@ class Backend(ABC):
 
     def _checked(self, y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         # under autocast a differentiable backend gives autocast's dtype
-        if tuple(y.shape) != shape or (y.dtype != dtype and not self.spec.differentiable):
+        if y.shape != shape or (y.dtype != dtype and not self.spec.differentiable):
             raise ShapeError(
                 f"backend {self.spec.name} must give {shape} of {dtype}, found {tuple(y.shape)} of {y.dtype}"
             )
@@ -301,8 +331,9 @@ def fold_output(y: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry) ->
 
 
 def _check_operands(x: Tensor, weight: Tensor) -> None:
-    if x.ndim != 3 or weight.ndim != 3 or x.shape[0] != weight.shape[0] or x.shape[-1] != weight.shape[-1]:
-        raise ShapeError(f"expected x (G, B, N) and weight (G, M, N), found {tuple(x.shape)} and {tuple(weight.shape)}")
+    left, right = x.shape, weight.shape
+    if not len(left) == len(right) == 3 or left[0] != right[0] or left[2] != right[2]:
+        raise ShapeError(f"expected x (G, B, N) and weight (G, M, N), found {tuple(left)} and {tuple(right)}")
     _check_dtypes(x, weight)
 
 

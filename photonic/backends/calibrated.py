@@ -14,10 +14,12 @@ from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fol
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.compensation import encoder_of
 from photonic.backends.encoding import EncodedWeight
+from photonic.backends.ends import array_ends
+from photonic.backends.fewrows import FewRows, FewWeights
 from photonic.backends.kept import Kept
 from photonic.backends.observation import Observation
 from photonic.backends.patches import tile_patches
-from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
+from photonic.backends.plans import EncodingOptions, Plan, check_weight, plain, plan_between, plan_product
 from photonic.errors import SaturationError, SpecError, WrongChipError
 from photonic.records import BackendSpec, Calibration
 
@@ -69,9 +71,15 @@ class CalibratedBackend(Backend):
         self.chip = chip
         self.calibration = calibration
         self._encoder = encoder_of(calibration, chip.spec)
+        self._wide = torch.float64 in (chip.spec.code_dtype, chip.spec.count_dtype)
+        self._can_few = FewRows.possible(self._encoder, chip.spec) and shots == 1
+        self._few: FewWeights[FewRows] = FewWeights(chip.spec)
         self._kept: Kept[EncodedWeight] = self._empty()
 
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        few = self._linear(x.squeeze(0), weight.squeeze(0), None) if len(x) == 1 else None
+        if few is not None:
+            return few.unsqueeze(0)
         dtype = self._dtype(x)
         plan = plan_product(x, self.site, self.chip.spec, self._options, dtype)
         encoded = self._encode(weight, plan, dtype)
@@ -125,12 +133,11 @@ class CalibratedBackend(Backend):
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         """Of the arithmetic around the chip: float32, or float64 where the numbers or the chip have that much."""
-        spec = self.chip.spec
-        return torch.float64 if torch.float64 in (x.dtype, spec.code_dtype, spec.count_dtype) else torch.float32
+        return torch.float64 if self._wide or x.dtype == torch.float64 else torch.float32
 
     def _encode(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> EncodedWeight:
         """The weight as codes: as they are kept for this layer where the weight has not changed."""
-        weight, gains = weight.detach().to(dtype), self.site.gains
+        weight, gains = plain(weight, dtype), self.site.gains
 
         def encode() -> EncodedWeight:
             check_weight(weight, self.site)
@@ -152,7 +159,7 @@ class CalibratedBackend(Backend):
     def bind(self, site: Site) -> Self:
         """A view for one layer, which keeps that layer's codes."""
         view = super().bind(site)
-        view._kept = self._empty()  # noqa: SLF001 - a copy of this object
+        view._kept, view._few = self._empty(), FewWeights(self.chip.spec)  # noqa: SLF001 - a copy of this object
         return view
 
     def _conditions(self) -> Conditions:
@@ -170,6 +177,23 @@ class CalibratedBackend(Backend):
         spec, cut = self.chip.spec, encoded.cut
         row = cut.rows * cut.groups * cut.columns * cut.m * spec.count_dtype.itemsize * self._options.shots
         return spec.max_counts_bytes // (row * (2 if plan.inputs == "time" else 1))
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Few rows, in one call of the chip."""
+        if not self._can_few or not self._few.fit(x, weight):
+            return None
+        values, spec = plain(x, x.dtype).numpy(), self.chip.spec
+        plan = plan_between(*array_ends(values), self.site, spec, self._options)
+        if plan.inputs not in ("plain", "time") or len(values) > self._few.most(weight, plan):
+            return None
+
+        def make() -> FewRows:
+            encoded = self._encode(weight.unsqueeze(0), plan, torch.float32)
+            return FewRows(encoded, spec, self.calibration.response.inputs)
+
+        few = self._few.get(weight, (plan.inputs, self.site.gains), make)
+        measured = self._measured(few.encoded, torch.from_numpy(few.codes(values, plan)), plan)
+        return self._few.added(few.products(measured.counts.numpy(), plan), bias)
 
     def _product(self, x: Tensor, plan: Plan, encoded: EncodedWeight, dtype: torch.dtype) -> Tensor:
         """x (G, B, N) to (G, B, M), in as few calls as the size of their counts allows."""
@@ -206,15 +230,21 @@ class CalibratedBackend(Backend):
         device = inputs.device
         if self._options.shots > 1:
             inputs = inputs.repeat(1, self._options.shots, 1)
-        measured = self._measure(encoded.codes.cpu(), inputs.cpu())
-        if self.site.observe is not None:
-            self.site.observe(Observation(measured, encoded, plan.inputs, self._options.shots, self._conditions()))
+        measured = self._measured(encoded, inputs.cpu(), plan)
         volts = self._encoder.volts(measured.counts.to(device), encoded.factor.dtype)
         y = encoding.decode(volts, encoded)
         if self._options.shots > 1:
             y = y.reshape(y.shape[0], self._options.shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]
         return encoding.decode_signs(y, sums, plan.inputs, plan.weights) * plan.scale
+
+    def _measured(self, encoded: EncodedWeight, inputs: Tensor, plan: Plan) -> Measurement:
+        """What the chip gives for codes (G C, b, n), shown to the layer's observer."""
+        codes = encoded.codes
+        measured = self._measure(codes if codes.is_cpu else codes.cpu(), inputs)
+        if self.site.observe is not None:
+            self.site.observe(Observation(measured, encoded, plan.inputs, self._options.shots, self._conditions()))
+        return measured
 
     def _measure(self, codes: Tensor, inputs: Tensor) -> Measurement:
         """Asks the chip and counts for the layer, also a call that ended at the rails."""

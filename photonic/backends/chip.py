@@ -6,13 +6,11 @@ pads partial tiles for chips that want whole ones, checks what comes back, and c
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from photonic.backends.ends import ends
+from photonic.backends.resident import Grid, KnownGrids, ResidentTiles
 from photonic.errors import ChipError, ClosedError, RangeError, SaturationError, ShapeError
 from photonic.records import ChipSpec
 
@@ -67,50 +67,6 @@ class Measurement:
     telemetry: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-_FIRST = 16  # codes of a tile that are compared before all of them
-
-
-class ResidentTiles:
-    """Which tiles the chip holds, least recently used first; fresh or not is decided by comparing codes."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._held: OrderedDict[tuple[int, str], None] = OrderedDict()
-
-    def program(self, tiles: Tensor, width: int) -> int:
-        """Visits tiles (T, P) of ``width`` inputs in order and returns how many of them had to be programmed."""
-        if self._capacity == 1 and len(tiles) > 1:
-            # nearly all neighbours differ in their first codes already
-            alike = (tiles[1:, :_FIRST] == tiles[:-1, :_FIRST]).all(dim=1).nonzero().flatten().tolist()
-            same = sum(torch.equal(tiles[i + 1], tiles[i]) for i in alike)
-            first = self._visit(tiles[0], width)
-            self._visit(tiles[-1], width)  # what the chip holds afterwards
-            return first + len(tiles) - 1 - same
-        return sum(self._visit(tile, width) for tile in tiles)
-
-    def _visit(self, tile: Tensor, width: int) -> int:
-        key = width, hashlib.blake2b(tile.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
-        if key in self._held:
-            self._held.move_to_end(key)
-            return 0
-        self._held[key] = None
-        if len(self._held) > self._capacity:
-            self._held.popitem(last=False)
-        return 1
-
-    def state(self) -> list[tuple[int, str]]:
-        """Inputs in use and digest of each tile, least recently used first."""
-        return list(self._held)
-
-    def restore(self, state: Iterable[Sequence[Any]]) -> None:
-        """Takes back what ``state()`` gave."""
-        self._held = OrderedDict(((int(width), str(digest)), None) for width, digest in state)
-
-    def forget(self) -> None:
-        """After a failed call nothing is known of what the chip holds."""
-        self._held.clear()
-
-
 class Chip(ABC):
     """What measures: drive codes in, ADC counts out. Implement ``_measure``; the rest is here.
 
@@ -124,6 +80,9 @@ class Chip(ABC):
         self._lock = threading.RLock()
         self._closed = False
         self._resident = ResidentTiles(spec.resident_tiles)
+        self._known = KnownGrids(spec.code_dtype)
+        self._grid: Grid | None = None
+        self._count_dtype = spec.count_dtype
 
     @abstractmethod
     def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Tensor | Measurement:
@@ -160,17 +119,20 @@ class Chip(ABC):
             SaturationError: more counts at the rails than ``spec.max_saturated_fraction``.
         """
         settings = dict(conditions or {})
-        outputs = _check_shapes(self.spec, weights, inputs)
-        _check_codes("weights", weights, self.spec.weight_code_range)
+        grid = self._known.find(weights, inputs.shape[-1]) if inputs.ndim else None
+        outputs = _check_shapes(self.spec, weights, inputs, grid)
+        if grid is None:
+            _check_codes("weights", weights, self.spec.weight_code_range)
         _check_codes("inputs", inputs, self.spec.input_code_range)
-        _check_conditions(self.spec, settings, tuple(weights.shape[:2]))
+        _check_conditions(self.spec, settings, weights.shape[:2])
         with self._lock:
             self._check_open()
-            programmed = self._resident.program(weights.flatten(0, 1), inputs.shape[-1])
+            self._grid = self._met(grid, weights, inputs.shape[-1], outputs)
+            programmed = self._resident.visit(self._grid.visit)
             started = time.perf_counter()
             try:
                 result = self._measure(*self._padded(weights, inputs, outputs), settings)
-                measured, saturated = self._checked(result, weights, inputs, outputs)
+                counts, saturated = self._checked(result, weights, inputs, outputs)
             except BaseException as error:
                 self._resident.forget()
                 try:
@@ -182,14 +144,21 @@ class Chip(ABC):
                 calls=1,
                 shots=weights.shape[0] * weights.shape[1] * inputs.shape[1],
                 tiles_programmed=programmed,
-                counts=measured.counts.numel(),
+                counts=counts.numel(),
                 saturated=saturated,
                 seconds=time.perf_counter() - started,
             )
             self.usage.add(usage)
             self._spent(usage)
         self._check_saturation(usage)
-        return replace(measured, usage=usage)
+        return Measurement(counts, usage, result.telemetry if isinstance(result, Measurement) else {})
+
+    def _met(self, grid: Grid | None, weights: Tensor, inputs: int, outputs: int) -> Grid:
+        """Takes note of a call's codes, which were checked."""
+        if grid is None:
+            return self._known.add(weights, inputs, outputs, self._resident.of(weights.flatten(0, 1), inputs))
+        grid.calls += 1
+        return grid
 
     def _spent(self, usage: Usage) -> None:  # noqa: B027 - optional: for a chip with a clock of its own
         """Takes note of what a call spent; called with the chip's lock held."""
@@ -248,19 +217,19 @@ class Chip(ABC):
 
     def _checked(
         self, result: Tensor | Measurement, weights: Tensor, inputs: Tensor, outputs: int
-    ) -> tuple[Measurement, int]:
+    ) -> tuple[Tensor, int]:
         """Refuses counts that the spec rules out, drops outputs nobody asked for, and counts those at the rails."""
-        measured = result if isinstance(result, Measurement) else Measurement(result)
-        counts, spec = measured.counts, self.spec
+        counts, spec = result.counts if isinstance(result, Measurement) else result, self.spec
         m = outputs if spec.partial_tiles else spec.n_outputs
         expected = (*weights.shape[:2], inputs.shape[1], m)
-        if tuple(counts.shape) != expected or counts.dtype != spec.count_dtype:
+        if counts.shape != expected or counts.dtype != self._count_dtype:
             raise ChipError(
-                f"chip {spec.chip_id}: expected counts {expected} of {spec.count_dtype}, "
+                f"chip {spec.chip_id}: expected counts {expected} of {self._count_dtype}, "
                 f"found {tuple(counts.shape)} of {counts.dtype}; nothing was padded or cut"
             )
-        counts = counts[..., :outputs]
-        return replace(measured, counts=counts), _count_rails(counts, spec)
+        if m != outputs:
+            counts = counts[..., :outputs]
+        return counts, _count_rails(counts, spec)
 
     def _check_saturation(self, usage: Usage) -> None:
         limit = self.spec.max_saturated_fraction
@@ -277,25 +246,29 @@ def _count_rails(counts: Tensor, spec: ChipSpec) -> int:
     """Counts at a rail; a chip without a converter has none. Refuses counts beyond the rails, NaN among them."""
     if counts.numel() == 0:
         return 0
-    (low, high), (least, most) = spec.count_range, (float(v) for v in torch.aminmax(counts))
+    (low, high), (least, most) = spec.count_range, ends(counts)
     if not (low <= least and most <= high):
         raise ChipError(f"chip {spec.chip_id}: counts in [{least:g}, {most:g}] leave the range [{low:g}, {high:g}]")
     if spec.adc_bits is None:
+        return 0
+    if low < least and most < high:
         return 0
     # whole numbers: comparing int16 with a float would first copy all counts
     rails = [int(rail) for rail, found in ((low, least), (high, most)) if found == rail]
     return sum(int(torch.count_nonzero(part == rail)) for rail in rails for part in counts.flatten(0, 1))
 
 
-def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor) -> int:
-    """Returns m, the number of outputs that the call uses."""
+def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor, grid: Grid | None) -> int:
+    """Returns m, the number of outputs that the call uses; ``grid`` where the weights passed before."""
+    if grid is not None and inputs.ndim == 3 and inputs.shape[0] == grid.shape[1] and _are_codes(inputs, spec):
+        return grid.outputs
     if weights.ndim != 3 or inputs.ndim != 3 or weights.shape[1] != inputs.shape[0]:
         raise ShapeError(
             f"chip {spec.chip_id}: expected weights (R, C, P) and inputs (C, B, N) with the same C, "
             f"found {tuple(weights.shape)} and {tuple(inputs.shape)}"
         )
     for name, codes in (("weights", weights), ("inputs", inputs)):
-        if codes.dtype != spec.code_dtype or codes.device.type != "cpu":
+        if not _are_codes(codes, spec):
             raise ShapeError(
                 f"chip {spec.chip_id}: {name} must be CPU codes of {spec.code_dtype}, "
                 f"found {codes.dtype} on {codes.device}"
@@ -314,12 +287,14 @@ def _check_shapes(spec: ChipSpec, weights: Tensor, inputs: Tensor) -> int:
     return p // n
 
 
+def _are_codes(codes: Tensor, spec: ChipSpec) -> bool:
+    return codes.dtype == spec.code_dtype and codes.is_cpu
+
+
 def _check_codes(name: str, codes: Tensor, limits: tuple[float, float]) -> None:
     if codes.numel() == 0:
         return
-    # in the order in which they lie in memory: a transposed view would be copied first
-    in_order = codes.permute(sorted(range(codes.ndim), key=codes.stride, reverse=True))
-    low, high = (float(v) for v in torch.aminmax(in_order))
+    low, high = ends(codes)
     # NaN fails both comparisons, so it is refused here too
     if not (limits[0] <= low and high <= limits[1]):
         raise RangeError(f"{name}: codes must be in [{limits[0]:g}, {limits[1]:g}], found [{low:g}, {high:g}]")

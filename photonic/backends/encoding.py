@@ -107,14 +107,17 @@ def decode_signs(y: Tensor, weight_sums: Tensor, inputs: Sign, weights: Sign) ->
 def tile_inputs(v: Tensor, cut: Geometry, fill: float) -> Tensor:
     """(G, B, N) to (G x C, B, n), never copied per row tile; ``fill`` is what an unused input gets."""
     g, b, n_all = v.shape
-    v = F.pad(v, (0, cut.columns * cut.n - n_all), value=fill)
+    if cut.columns * cut.n > n_all:  # torch copies for nothing, too
+        v = F.pad(v, (0, cut.columns * cut.n - n_all), value=fill)
     return v.reshape(g, b, cut.columns, cut.n).transpose(1, 2).reshape(g * cut.columns, b, cut.n)
 
 
 def tile_weight(weight: Tensor, cut: Geometry) -> Tensor:
     """(G, M, N) to (R, G x C, m, n), padded with zeros."""
     g, m_all, n_all = weight.shape
-    weight = F.pad(weight, (0, cut.columns * cut.n - n_all, 0, cut.rows * cut.m - m_all))
+    unused = 0, cut.columns * cut.n - n_all, 0, cut.rows * cut.m - m_all
+    if any(unused):
+        weight = F.pad(weight, unused)
     tiles = weight.reshape(g, cut.rows, cut.m, cut.columns, cut.n).permute(1, 0, 3, 2, 4)
     return tiles.reshape(cut.rows, g * cut.columns, cut.m, cut.n)
 
@@ -248,7 +251,9 @@ def encode_weight(
     return encode(weight, Nominal(spec, response), per_row, gain)
 
 
-def encode(weight: Tensor, encoder: Encoder, per_row: bool, gain: Tensor | float = 1.0) -> EncodedWeight:
+def encode(
+    weight: Tensor, encoder: Encoder, per_row: bool, gain: Tensor | float = 1.0, codes: torch.dtype | None = None
+) -> EncodedWeight:
     """Turns a weight into drive codes, and prepares the decoding of the counts.
 
     Args:
@@ -256,12 +261,13 @@ def encode(weight: Tensor, encoder: Encoder, per_row: bool, gain: Tensor | float
         encoder: of the chip.
         per_row: a scale for each output of each tile instead of one for the tile (where each weight has a code).
         gain: the analog gain before the ADC, of all tiles or of each (R, G x C).
+        codes: dtype of the drive codes; None: the chip's.
 
     Raises:
         ShapeError: gains of another number of tiles.
     """
     cut = Geometry.of(encoder.spec, *weight.shape)
-    found = _programmed(weight, cut, encoder, per_row)
+    found = _programmed(weight, cut, encoder, per_row, codes or encoder.spec.code_dtype)
     if isinstance(gain, Tensor) and tuple(gain.shape) != (cut.rows, cut.groups * cut.columns):
         raise ShapeError(
             f"the layer's analog gains are for {tuple(gain.shape)} tiles and its weight now takes "
@@ -278,7 +284,7 @@ def encode(weight: Tensor, encoder: Encoder, per_row: bool, gain: Tensor | float
     )
 
 
-def _programmed(weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool) -> Programmed:
+def _programmed(weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool, dtype: torch.dtype) -> Programmed:
     """All tiles, in blocks of row tiles that stay in cache."""
     each = max(1, _CACHED_ELEMENTS // (weight.shape[0] * weight.shape[2]))  # rows of all groups
     rows = max(cut.m, each // cut.m * cut.m)
@@ -288,9 +294,11 @@ def _programmed(weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool) 
         part = weight[:, start : start + rows]
         here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
         found = encoder.weights(tile_weight(part, here), here, per_row)
+        if here.rows == cut.rows:
+            return replace(found, codes=found.codes.flatten(2).to(dtype))
         if codes is None:
             shape = cut.rows, *found.codes.shape[1:2], found.codes[0, 0].numel()
-            codes = torch.empty(shape, dtype=encoder.spec.code_dtype, device=weight.device)
+            codes = torch.empty(shape, dtype=dtype, device=weight.device)
         first = start // cut.m
         codes[first : first + here.rows] = found.codes.flatten(2)
         parts.append((found.worth, found.sums, found.dark))

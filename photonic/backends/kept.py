@@ -11,6 +11,8 @@ from torch import Tensor
 T = TypeVar("T")
 Key = tuple[object, ...]
 
+_FEW = 2**14  # numbers
+
 
 class Kept(Generic[T]):
     """The last result for one layer; whether it is fresh is decided by comparing numbers.
@@ -23,7 +25,7 @@ class Kept(Generic[T]):
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._at_once = at_once
-        self._last: tuple[Tensor, Key, T] | None = None
+        self._last: tuple[Known, Key, T] | None = None
         self._seen: tuple[int, Key] | None = None
 
     def get(self, numbers: Tensor, key: Key, make: Callable[[], T]) -> T:
@@ -35,21 +37,53 @@ class Kept(Generic[T]):
             make: makes the result.
         """
         last = self._last
-        if last is not None and _same_key(key, last[1]) and same_numbers(numbers, last[0]):
+        if last is not None and same_key(key, last[1]) and last[0].same(numbers):
             return last[2]
         self._last = None
         result, seen = make(), (checksum(numbers), key)
-        again = self._seen is not None and seen[0] == self._seen[0] and _same_key(key, self._seen[1])
+        again = self._seen is not None and seen[0] == self._seen[0] and same_key(key, self._seen[1])
         if again or self._at_once:
-            self._last = numbers.detach().clone(), key, result
+            self._last = Known(numbers), key, result
         self._seen = seen
         return result
 
 
-def _same_key(one: Key, other: Key) -> bool:
-    return len(one) == len(other) and all(
-        a is b if isinstance(a, Tensor) else a == b for a, b in zip(one, other, strict=True)
-    )
+class Known:
+    """A copy of numbers, for comparing.
+
+    Args:
+        numbers: any tensor.
+    """
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers = numbers.detach().clone()
+        # few numbers are compared byte by byte: torch takes longer to begin
+        self._bytes = _bytes(self._numbers)
+
+    def same(self, numbers: Tensor) -> bool:
+        """Whether other numbers are the same; 0 and -0 may count as different."""
+        known = self._numbers
+        if self._bytes is None or numbers.shape != known.shape or numbers.dtype != known.dtype:
+            return same_numbers(numbers, known)
+        return self._bytes == _bytes(numbers)
+
+
+def _bytes(numbers: Tensor) -> bytes | None:
+    """Of few numbers on the CPU."""
+    if numbers.numel() > _FEW or not numbers.is_cpu or numbers.dtype == torch.bfloat16:
+        return None
+    found: bytes = numbers.numpy().tobytes()
+    return found
+
+
+def same_key(one: Key, other: Key) -> bool:
+    """Whether two keys are the same; a tensor is compared by identity."""
+    if len(one) != len(other):
+        return False
+    for a, b in zip(one, other, strict=True):
+        if a is not b and (isinstance(a, Tensor) or isinstance(b, Tensor) or a != b):
+            return False
+    return True
 
 
 def same_numbers(one: Tensor, other: Tensor) -> bool:

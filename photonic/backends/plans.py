@@ -11,6 +11,7 @@ from torch import Tensor
 from photonic.backends import encoding
 from photonic.backends.base import Site
 from photonic.backends.encoding import Sign
+from photonic.backends.ends import ends
 from photonic.errors import RangeError, SpecError
 from photonic.records import ChipSpec
 
@@ -118,18 +119,36 @@ def plan_product(x: Tensor, site: Site, spec: ChipSpec, options: EncodingOptions
     Raises:
         RangeError: a number is not finite, or beyond the layer's static range.
     """
-    if len(x) == 1:
-        ends = [float(end) for end in torch.aminmax(x)]
-        lows, highs = ends[:1], ends[1:]
-    else:
-        lows, highs = torch.stack(torch.aminmax(x.reshape(len(x), -1), dim=1)).tolist()
+    if x.shape[0] == 1:
+        return plan_between(*ends(x), site, spec, options)
+    lows, highs = torch.stack(torch.aminmax(x.reshape(len(x), -1), dim=1)).tolist()
     if not (math.isfinite(sum(lows)) and math.isfinite(sum(highs))):
-        raise RangeError(f"the input of layer {site.name or '(unnamed)'} {encoding.NOT_FINITE}")
+        raise _not_finite(site)
     spans = [max(-low, high) for low, high in zip(lows, highs, strict=True)]
     if site.input_range is not None:
         spans = [_static_range(max(spans), float(site.input_range), site.name)] * len(spans)
     scale = spans[0] if len(set(spans)) == 1 else torch.tensor(spans, dtype=dtype, device=x.device).reshape(-1, 1, 1)
     return Plan(scale, options.input_sign(spec, min(lows) >= 0), weight_sign(spec))
+
+
+def plan_between(low: float, high: float, site: Site, spec: ChipSpec, options: EncodingOptions) -> Plan:
+    """The same for one group of numbers from ``low`` to ``high``."""
+    if not math.isfinite(low + high):
+        raise _not_finite(site)
+    span = high if high > -low else -low
+    if site.input_range is not None:
+        span = _static_range(span, float(site.input_range), site.name)
+    return Plan(span, options.input_sign(spec, low >= 0), weight_sign(spec))
+
+
+def _not_finite(site: Site) -> RangeError:
+    return RangeError(f"the input of layer {site.name or '(unnamed)'} {encoding.NOT_FINITE}")
+
+
+def plain(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x without its history, in a dtype; the same tensor where it is that already."""
+    x = x.detach() if x.requires_grad else x
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def check_weight(weight: Tensor, site: Site) -> None:

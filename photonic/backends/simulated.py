@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from photonic.errors import ChipError, RecordError, SpecError
 from photonic.physics.detection import Gain
 from photonic.physics.device import Device
 from photonic.physics.evaluation import Evaluation, Source, Tiles
+from photonic.physics.fewshots import FEW, FEW_WEIGHTS, FewShots
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.timeline import Moment, Timeline
@@ -72,6 +73,8 @@ class SimulatedChip(Chip):
         self._evaluation = Evaluation(
             parameters, truth, spec.response.counts_per_d[0], spec.count_range, self._streams.draws
         )
+        # whether tiles are the same at every reading
+        self._steady = self._timeline.steady and truth.optics.repeatable and parameters.temperature_error_k == 0
         self._cache = TileCache(at_once=spec.layout == "program")
         self._dtype = torch.float64 if torch.float64 in (spec.code_dtype, spec.count_dtype) else torch.float32
 
@@ -95,20 +98,59 @@ class SimulatedChip(Chip):
         self._streams.calls = calls
         self._resident.restore(state["resident"])
 
-    @torch.no_grad()
     def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Measurement:
         self._streams.begin_call()
         moment = self._timeline.begin(self._streams.draws.first)
+        few = self._made(inputs.shape[1], conditions)
+        if few is None:
+            with torch.no_grad(), torch.autocast("cpu", enabled=False):
+                counts = self._evaluated(weights, inputs, conditions, moment)
+        else:
+            counts = torch.from_numpy(few.counts(inputs.numpy()))
+        return Measurement(counts, telemetry=Telemetry(moment))
+
+    def _evaluated(self, weights: Tensor, inputs: Tensor, conditions: Conditions, moment: Moment) -> Tensor:
         analog = conditions.get("analog_gain", 1.0)
         source = Source(float(conditions.get("laser_power", 1.0)) * moment.laser, moment.bias_rad)
-        with torch.autocast("cpu", enabled=False):
-            m = self.spec.n_outputs if self.spec.layout == "program" else weights.shape[-1] // inputs.shape[-1]
-            analog = analog if isinstance(analog, Tensor) else float(analog)
-            gain = self._evaluation.gain(m, analog, moment.gain, self._dtype)
-            tiles = self._tiles(weights, inputs, gain, moment)
-            counts = torch.empty(*weights.shape[:2], inputs.shape[1], m, dtype=self.spec.count_dtype)
-            self._evaluation.counts(inputs, tiles, gain, source, counts)
-        return Measurement(counts, telemetry=_telemetry(moment))
+        m = self.spec.n_outputs if self.spec.layout == "program" else weights.shape[-1] // inputs.shape[-1]
+        analog = analog if isinstance(analog, Tensor) else float(analog)
+        gain = self._evaluation.gain(m, analog, moment.gain, self._dtype)
+        tiles = self._tiles(weights, inputs, gain, moment)
+        few = self._make(tiles, gain, inputs.shape[1], conditions)
+        if few is not None:
+            return torch.from_numpy(few.counts(inputs.numpy()))
+        counts = torch.empty(*weights.shape[:2], inputs.shape[1], m, dtype=self.spec.count_dtype)
+        self._evaluation.counts(inputs, tiles, gain, source, counts)
+        return counts
+
+    def _few(self, shots: int) -> bool:
+        """Whether this call's shots are few: decided by sizes alone, so that a resumed run goes the same way."""
+        grid = self._grid
+        if not self._steady or grid is None:
+            return False
+        rows, columns, codes = grid.shape
+        return columns * shots * max(grid.inputs, rows * grid.outputs) <= FEW and rows * columns * codes <= FEW_WEIGHTS
+
+    def _made(self, shots: int, conditions: Conditions) -> FewShots | None:
+        """This call's grid as an earlier one made it ready for few shots, if these are few."""
+        grid = self._grid
+        if grid is None or grid.made is None or not self._few(shots):
+            return None
+        few: FewShots
+        settings, few = grid.made
+        return few if _same(conditions, settings) else None
+
+    def _make(self, tiles: Tiles, gain: Gain, shots: int, conditions: Conditions) -> FewShots | None:
+        """Makes a grid ready for few shots; keeps it when it comes a second time, which it never does in training."""
+        if not self._few(shots) or "laser_power" in conditions:
+            return None
+        few, grid = self._evaluation.few_shots(tiles, gain, self.spec.input_code_range), self._grid
+        if few is not None and grid is not None and grid.calls > 1:
+            settings = {
+                name: value.clone() if isinstance(value, Tensor) else value for name, value in conditions.items()
+            }
+            grid.made = settings, few
+        return few
 
     def _tiles(self, weights: Tensor, inputs: Tensor, gain: Gain, moment: Moment) -> Tiles:
         """The tiles, from the cache where nothing but their codes and the gain decides about them."""
@@ -140,10 +182,35 @@ class SimulatedChip(Chip):
         self._timeline.advance(usage.tiles_programmed * spec.settle_time_s + usage.shots * spec.shot_time_s)
 
 
-def _telemetry(moment: Moment) -> dict[str, Tensor]:
-    """What the chip's own monitors would show at the start of the call."""
-    values = {"clock_s": moment.clock_s, "kelvin": moment.kelvin, "laser_power": moment.laser}
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+def _same(one: Conditions, other: Conditions) -> bool:
+    """Whether settings are the same; those of tiles, which are tensors, in full."""
+    if not one and not other:
+        return True
+    return one.keys() == other.keys() and all(_alike(value, other[name]) for name, value in one.items())
+
+
+def _alike(one: float | str | Tensor, other: float | str | Tensor) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other
+
+
+class Telemetry(Mapping[str, Tensor]):
+    """What the chip's own monitors would show at the start of a call; tensors are made when they are asked for."""
+
+    def __init__(self, moment: Moment) -> None:
+        self._moment = moment
+
+    def __getitem__(self, name: str) -> Tensor:
+        moment = self._moment
+        shown = {"clock_s": moment.clock_s, "kelvin": moment.kelvin, "laser_power": moment.laser}
+        return torch.tensor(shown[name], dtype=torch.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("clock_s", "kelvin", "laser_power"))
+
+    def __len__(self) -> int:
+        return 3
 
 
 def open_simulated(

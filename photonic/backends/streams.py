@@ -22,7 +22,8 @@ class CallStreams:
 
     def __init__(self, *key: int | str) -> None:
         self._key = key
-        self._base: tuple[tuple[int | str, ...], int] | None = None  # of the key, with rank and worker
+        self._place: tuple[int, int | None] | None = None  # rank and worker
+        self._base = 0
         self.draws = NormalDraws()
         self.calls = 0
 
@@ -30,9 +31,10 @@ class CallStreams:
         """Seeds the draws of this call, from rank and worker as they are now: they may have come after the chip."""
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
         worker = get_worker_info()
-        key = (*self._key, rank) if worker is None else (*self._key, rank, worker.id)
-        if self._base is None or self._base[0] != key:
-            self._base = key, seeds.derive(*key)
+        place = rank, None if worker is None else worker.id
+        if place != self._place:
+            self._place = place
+            self._base = seeds.derive(*self._key, *(part for part in place if part is not None))
         # consecutive calls of a stream get consecutive seeds, which differ in the bits that torch's generator takes too
-        self.draws.seed(self._base[1] + self.calls)
+        self.draws.seed(self._base + self.calls)
         self.calls += 1

@@ -39,17 +39,43 @@ def matmul(x: Tensor, weight: Tensor, backend: Backend, *, gradient: str = "idea
     """
     if weight.ndim == 3:
         return _route(_Matmul(backend, gradient), x, weight)
-    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[-1]:
-        raise ShapeError(f"expected x (..., N) and weight (M, N), found {tuple(x.shape)} and {tuple(weight.shape)}")
-    rows = x.reshape(1, x.shape[:-1].numel(), x.shape[-1])
+    shape = x.shape
+    if weight.ndim != 2 or not shape or shape[-1] != weight.shape[-1]:
+        raise ShapeError(f"expected x (..., N) and weight (M, N), found {tuple(shape)} and {tuple(weight.shape)}")
+    if len(shape) == 2:
+        return _route(_Matmul(backend, gradient), x.unsqueeze(0), weight.unsqueeze(0)).squeeze(0)
+    rows = x.reshape(1, shape[:-1].numel(), shape[-1])
     y = _route(_Matmul(backend, gradient), rows, weight.unsqueeze(0))
-    return y.reshape(*x.shape[:-1], weight.shape[0])
+    return y.reshape(*shape[:-1], weight.shape[0])
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend: Backend, *, gradient: str = "ideal") -> Tensor:
     """``matmul`` plus a bias (M,), which is added digitally."""
+    if _without_gradients(x, weight, bias, backend, gradient):
+        return backend.linear(x, weight, bias)
     y = matmul(x, weight, backend, gradient=gradient)
-    return y if bias is None else y + bias.to(y.dtype)
+    if bias is None:
+        return y
+    return y + (bias if bias.dtype == y.dtype else bias.to(y.dtype))
+
+
+def _without_gradients(x: Tensor, weight: Tensor, bias: Tensor | None, backend: Backend, gradient: str) -> bool:
+    """Whether the rules of ``_route`` leave nothing to decide: one dtype, no gradients, no compiler."""
+    if torch.is_grad_enabled() or gradient != "ideal" or torch.compiler.is_compiling():
+        return False
+    if x.ndim != 2 or weight.ndim != 2 or not isinstance(backend, Backend) or backend.spec.differentiable:
+        return False
+    dtype = x.dtype
+    if (
+        dtype != weight.dtype
+        or (bias is not None and bias.dtype != dtype)
+        or dtype not in (torch.float32, torch.float64)
+    ):
+        return False
+    if torch.is_autocast_enabled(x.device.type):
+        return False
+    _refuse_recompute(backend)
+    return True
 
 
 def convolve(
@@ -87,7 +113,7 @@ def convolve(
     return y if bias is None else y + bias.to(y.dtype).reshape(-1, *[1] * len(geometry.stride))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Matmul:
     """``Backend.matmul`` and its gradients."""
 
@@ -108,7 +134,7 @@ class _Matmul:
         return y
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Convolution:
     """``Backend.convolve`` and its ideal gradient: torch's own, never unfolded."""
 
@@ -174,7 +200,8 @@ def _route(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor
             f"backend {backend.spec.name} offers the gradients {backend.spec.gradients}, found {product.gradient!r}"
         )
     device, dtype = x.device.type, x.dtype
-    if torch.is_autocast_enabled(device):
+    autocast = torch.is_autocast_enabled(device)
+    if autocast:
         common = torch.promote_types(x.dtype, weight.dtype)
         x, weight = x.to(common), weight.to(common)
         # torch's autocast leaves float64 as it is
@@ -183,17 +210,26 @@ def _route(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor
         raise ShapeError(f"expected x and weight of one dtype outside autocast, found {x.dtype} and {weight.dtype}")
     if backend.spec.differentiable:
         return product.forward(x, weight)[0].to(dtype)
+    if not torch.compiler.is_compiling():
+        _refuse_recompute(backend)
     # inside, nothing may fall to half precision: neither by autocast nor by a half-precision operand
+    x, weight = _wide(x), _wide(weight)
+    if autocast:
+        with torch.autocast(device, enabled=False):
+            y = _run(product, x, weight)
+    else:
+        y = _run(product, x, weight)
+    return y if y.dtype == dtype else y.to(dtype)
+
+
+def _run(product: _Matmul | _Convolution, x: Tensor, weight: Tensor) -> Tensor:
+    """Forward, with the gradient where one is asked for."""
     if torch.compiler.is_compiling():
-        with torch.autocast(device, enabled=False):
-            return product.compiled(_wide(x), _wide(weight)).to(dtype)
-    _refuse_recompute(backend)
+        return product.compiled(x, weight)
     if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
-        with torch.autocast(device, enabled=False):
-            return product.forward(_wide(x), _wide(weight))[0].to(dtype)
-    with torch.autocast(device, enabled=False):
-        y: Tensor = _OnBackend.apply(_wide(x), _wide(weight), product)
-    return y.to(dtype)
+        return product.forward(x, weight)[0]
+    y: Tensor = _OnBackend.apply(x, weight, product)
+    return y
 
 
 def _wide(x: Tensor) -> Tensor:

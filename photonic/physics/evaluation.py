@@ -13,6 +13,7 @@ from photonic.physics import detection
 from photonic.physics.detection import Gain
 from photonic.physics.device import Device
 from photonic.physics.draws import NormalDraws
+from photonic.physics.fewshots import FewShots, LevelTable
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
 
@@ -81,6 +82,7 @@ class Evaluation:
         self._noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
         self._adc_noise_lsb = parameters.adc_noise_lsb
         self._gains: list[tuple[tuple[int, float | None, torch.dtype], Tensor | None, Gain]] = []
+        self._levels: dict[int, LevelTable | None] = {}
         self._whole = device.transmitter.shots_differ or parameters.input_crosstalk > 0
 
     def tiles(self, codes: Tensor, n: int, gain: Gain, bias_rad: Tensor | None, around: Surroundings) -> Tiles:
@@ -121,7 +123,8 @@ class Evaluation:
         """W_D and W_S of tiles (T, P), and whether their last channel is constant."""
         drives, optics, n_all = codes.to(dtype), self.device.optics, self.parameters.n_inputs
         if len(self.parameters.drive_shape) == 2:
-            drives = F.pad(drives.unflatten(-1, (-1, n)), (0, n_all - n))
+            drives = drives.unflatten(-1, (-1, n))
+            drives = F.pad(drives, (0, n_all - n)) if n < n_all else drives
         w_d, w_s = optics.matrices(self.device.defects.apply(drives), around)
         half = None
         if self.parameters.arm_imbalance_spread > 0:
@@ -209,6 +212,20 @@ class Evaluation:
                     s = self._power(part, _columns(tiles.power, here), d, gain.columns(here), source.power)
                     self._read(d, s, gain.columns(here), scratch, out[:, here, block].permute(1, 2, 0, 3))
 
+    def few_shots(self, tiles: Tiles, gain: Gain, limits: tuple[float, float]) -> FewShots | None:
+        """The same for few shots of tiles that stay, with input codes in ``limits``; None where it is not possible."""
+        levels = self.level_table(tiles.signed.shape[-1] - tiles.constant, limits)
+        fits = FewShots.possible(self.parameters, self.device.receiver.transitions)
+        if levels is None or not fits or gain.counts_per_d.dtype != torch.float32:
+            return None
+        return FewShots(levels, tiles, gain, self._noise, self._adc_noise_lsb, self._count_range, self._draws)
+
+    def level_table(self, n: int, limits: tuple[float, float]) -> LevelTable | None:
+        """Levels of the first n channels, for codes in ``limits``; None where a code does not decide about them."""
+        if n not in self._levels:
+            self._levels[n] = LevelTable.of(self.device.transmitter, n, limits)
+        return self._levels[n]
+
     def _multiply(self, light: Tensor, matrix: Tensor, d: Tensor) -> None:
         """Writes D in counts (C, B, R, m)."""
         if light.ndim == 4:
@@ -238,7 +255,7 @@ class Evaluation:
     def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:
         """Light (C, B, K) of shots, or (C, R, B, K) where each tile's shots have their own."""
         transmitter = self.device.transmitter
-        if self._whole:
+        if self._whole and inputs.shape[-1] < self.parameters.n_inputs:
             inputs = F.pad(inputs, (0, self.parameters.n_inputs - inputs.shape[-1]))
         if transmitter.shots_differ:
             inputs = inputs.unsqueeze(1).expand(-1, rows, -1, -1)

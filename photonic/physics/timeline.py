@@ -60,6 +60,11 @@ class Timeline:
             name: OrnsteinUhlenbeck(sigma, p.drift_s, width) for name, (sigma, width) in widths.items() if sigma > 0
         }
 
+    @property
+    def steady(self) -> bool:
+        """Whether nothing changes from call to call."""
+        return not self._drifts and self._parameters.warm_up_k == 0 and self._parameters.thermal_memory_k == 0
+
     def begin(self, generator: torch.Generator) -> Moment:
         """What holds for the call that starts now."""
         p = self._parameters

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from photonic.backends import encoding
@@ -24,41 +22,31 @@ from photonic.backends.base import (
 from photonic.backends.chip import Usage
 from photonic.backends.compensation import encoder_of
 from photonic.backends.datasheet import data_sheet
-from photonic.backends.encoding import EncodedWeight, Geometry, Nominal
+from photonic.backends.encoding import Nominal
+from photonic.backends.ends import array_ends
+from photonic.backends.fewrows import FewRows, FewWeights
 from photonic.backends.fromrecord import FromRecord
 from photonic.backends.judgement import Judgement
 from photonic.backends.kept import Kept
-from photonic.backends.plans import EncodingOptions, Plan, check_weight, plan_product
+from photonic.backends.plans import EncodingOptions, Plan, check_weight, plain, plan_between, plan_product
 from photonic.backends.streams import CallStreams
 from photonic.backends.twin import gradient, statistics, validity
 from photonic.backends.twin.convolution import NativeConvolution
+from photonic.backends.twin.few import FewOutputs
 from photonic.backends.twin.inputs import InputCodes, Inputs
 from photonic.backends.twin.light import Light, lit
-from photonic.backends.twin.prepared import Noise, Prepared, join, moved, prepare
+from photonic.backends.twin.prepared import Prepared, moved
+from photonic.backends.twin.programmer import Made, Programmer
 from photonic.backends.twin.tilewise import OnChip
 from photonic.errors import ChipError, RangeError
-from photonic.physics.detection import Gain
 from photonic.physics.device import Device
-from photonic.physics.evaluation import Evaluation, Tiles
-from photonic.physics.optics import Surroundings
+from photonic.physics.evaluation import Evaluation
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.transmitter import Transmitter
 from photonic.records import BackendSpec
 
 # ways of a product
 AT_ONCE, BY_ROW, BY_TILE, NATIVE = "all at once", "row by row", "tile by tile", "native convolution"
-
-
-# of a weight that is programmed at once
-PREPARED_ELEMENTS = 2**18
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A weight as the twin uses it; ``chip`` where it is read tile by tile."""
-
-    prepared: Prepared
-    chip: OnChip | None
 
 
 class TwinBackend(Backend):
@@ -115,12 +103,19 @@ class TwinBackend(Backend):
         self.device_seed = device
         encoder = Nominal(chip, chip.response) if record is None else encoder_of(record.calibration, chip)
         self._inputs = Inputs(encoder)
+        self._programmer = Programmer(parameters, self._evaluation, encoder, self._options, self._streams.draws)
+        self._wide = torch.float64 in (chip.code_dtype, chip.count_dtype)
+        self._can_few = FewRows.possible(encoder, chip) and self._evaluation.device.optics.repeatable
+        self._few: FewWeights[FewOutputs | None] = FewWeights(chip)
         self._native = NativeConvolution(self._evaluation.device.transmitter, chip)
-        self._kept: Kept[_Made] = self._empty()
+        self._kept: Kept[Made] = self._empty()
 
     # ------------------------------------------------------------ the seam
 
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        few = self._linear(x.squeeze(0), weight.squeeze(0), None) if len(x) == 1 else None
+        if few is not None:
+            return few.unsqueeze(0)
         dtype = self._dtype(x)
         plan = plan_product(x, self.site, self.chip_spec, self._options, dtype)
         with self._session.lock:
@@ -164,6 +159,36 @@ class TwinBackend(Backend):
             statistics.add_noise_(y, variance, self._streams.draws)
         return plan.unscaled_images(y, geometry.groups)
 
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Few rows, where tiles need not be told apart and nobody judges."""
+        if not self._can_few or self.site.judge is not None or not self._few.fit(x, weight):
+            return None
+        values, spec = plain(x, x.dtype).numpy(), self.chip_spec
+        plan = plan_between(*array_ends(values), self.site, spec, self._options)
+        if plan.inputs not in ("plain", "time") or len(values) > self._few.most(weight, plan):
+            return None
+        with self._session.lock:
+            few = self._few.get(weight, (plan.inputs, self.site.gains), lambda: self._make_few(weight, plan))
+            if few is None:
+                return None
+            self._streams.begin_call()
+            y, clipped = few.products(values, plan, self._streams.draws)
+        shots = len(values) * (2 if plan.inputs == "time" else 1)
+        found: Judgement | int = 0
+        if clipped:
+            found = self._judged(Judgement(BY_ROW, few.prepared.worth.numel() * shots, clipped, 0, 0.0))
+        self._count(few.prepared, shots * self._options.shots, found)
+        return self._few.added(y, bias)
+
+    def _make_few(self, weight: Tensor, plan: Plan) -> FewOutputs | None:
+        spec, made = self.chip_spec, self._prepare(weight.unsqueeze(0), plan, torch.float32)
+        prepared = made.prepared
+        levels = self._evaluation.level_table(prepared.matrix.shape[-1] - prepared.constant, spec.input_code_range)
+        if levels is None or made.chip is not None:
+            return None
+        rail = None if self.parameters.adc_bits is None else spec.count_range[1]
+        return FewOutputs(prepared, levels, spec.response.inputs, self._common(), rail)
+
     def _product(self, x: Tensor, weight: Tensor, plan: Plan) -> Tensor:
         """x (G, B, N) to (G, B, M) in its dtype."""
         made = self._prepare(weight, plan, x.dtype)
@@ -205,8 +230,7 @@ class TwinBackend(Backend):
     # ------------------------------------------------------------ parts
 
     def _dtype(self, x: Tensor) -> torch.dtype:
-        spec = self.chip_spec
-        return torch.float64 if torch.float64 in (x.dtype, spec.code_dtype, spec.count_dtype) else torch.float32
+        return torch.float64 if self._wide or x.dtype == torch.float64 else torch.float32
 
     def _light(self, codes: InputCodes, prepared: Prepared) -> Light:
         """Of the shots of codes (G, B, N)."""
@@ -231,58 +255,20 @@ class TwinBackend(Backend):
         transmitter = self._evaluation.device.transmitter
         return transmitter if device.type == "cpu" else moved(transmitter, device)
 
-    def _prepare(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> _Made:
+    def _prepare(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> Made:
         """The weight, as it is kept for this layer where it has not changed."""
-        weight, gains = weight.detach().to(dtype), self.site.gains
+        weight, gains = plain(weight, dtype), self.site.gains
         if not self._evaluation.device.optics.repeatable:
             return self._make(weight, plan, dtype)
         return self._kept.get(weight, (plan.signs, gains), lambda: self._make(weight, plan, dtype))
 
-    def _make(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> _Made:
-        """Programs the weight, some row tiles at a time: all of it many times over would not stay in cache."""
+    def _make(self, weight: Tensor, plan: Plan, dtype: torch.dtype) -> Made:
         check_weight(weight, self.site)
-        started, by_tile = time.perf_counter(), self._by_tile()
-        # a device's hidden truth lives on the CPU, and so does its programming
-        signed = encoding.encode_weight_signs(weight.cpu(), *plan.signs)
-        cut = Geometry.of(self.chip_spec, *signed.shape)
-        rows = max(1, PREPARED_ELEMENTS // (cut.groups * cut.inputs) // cut.m)
-        if by_tile:
-            rows = cut.rows
-        if cut.rows * cut.m > cut.outputs:
-            signed = F.pad(signed, (0, 0, 0, cut.rows * cut.m - cut.outputs))
-        parts: list[Prepared] = []
-        matrix: Tensor | None = None
-        for first in range(0, cut.rows, rows):
-            some, begin = slice(first, first + rows), first * cut.m
-            encoded, tiles, gain = self._program(signed[:, begin : begin + rows * cut.m], some, dtype)
-            if matrix is None:
-                matrix = torch.empty(cut.groups, cut.outputs, cut.columns, tiles.signed.shape[-1], dtype=dtype)
-            end = min(begin + rows * cut.m, cut.outputs)
-            parts.append(prepare(encoded, tiles, gain, self._noise(), end - begin, matrix[:, begin:end]))
-        assert matrix is not None  # noqa: S101 - a weight has rows
-        prepared = join(parts, cut, matrix).to(weight.device)
+        started = time.perf_counter()
+        made = self._programmer.make(weight, plan, dtype, self.site.gains, by_tile=self._by_tile())
         self.site.encodings += 1
         self.site.encode_seconds += time.perf_counter() - started
-        chip = OnChip(replace(encoded, cut=cut), tiles, gain) if by_tile else None
-        return _Made(prepared, chip)
-
-    def _program(self, weight: Tensor, rows: slice, dtype: torch.dtype) -> tuple[EncodedWeight, Tiles, Gain]:
-        """Some row tiles of a weight, after the sign encoding, on the device."""
-        p, evaluation = self.parameters, self._evaluation
-        gains = (self._options.analog_gain or 1.0) if self.site.gains is None else self.site.gains.cpu()[rows]
-        per_row = self._options.weight_scale == "row"
-        encoded = encoding.encode(weight, self._inputs.encoder, per_row, gains)
-        kelvin = None
-        if p.temperature_error_k != 0:
-            kelvin = torch.full((encoded.codes[..., 0].numel(),), p.temperature_error_k, dtype=torch.float64)
-        around = Surroundings(self._streams.draws.first, kelvin)
-        gain = evaluation.gain(encoded.cut.m, gains, None, dtype)
-        return encoded, evaluation.tiles(encoded.codes, encoded.cut.n, gain, None, around), gain
-
-    def _noise(self) -> Noise:
-        p = self.parameters
-        quantisation = 0.0 if p.adc_bits is None else 1.0 / 12.0
-        return Noise(p.noise, p.adc_noise_lsb**2 + quantisation, self._options.shots)
+        return made
 
     def _common(self) -> statistics.Common:
         noise, shots = self._detector, self._options.shots
@@ -312,7 +298,11 @@ class TwinBackend(Backend):
             readings, clipped = validity.clipped(light, prepared, self.chip_spec.count_range[1])
         if share is None and judge is not None:
             share, _ = validity.shared(light, prepared, self._detector, self._options.shots)
-        found = Judgement(way, readings, clipped, coarse, share or 0.0)
+        return self._judged(Judgement(way, readings, clipped, coarse, share or 0.0))
+
+    def _judged(self, found: Judgement) -> Judgement:
+        """Refuses, or tells the layer's judge."""
+        judge = self.site.judge
         if judge is not None:
             judge(found)
         elif (refusal := found.refusal(self.site.name)) is not None:
@@ -372,12 +362,12 @@ class TwinBackend(Backend):
             raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
         self._streams.calls = calls
 
-    def _empty(self) -> Kept[_Made]:
+    def _empty(self) -> Kept[Made]:
         # a decomposition costs more than a product
         return Kept(at_once=self.chip_spec.layout == "program")
 
     def bind(self, site: Site) -> Self:
         """A view for one layer, which keeps that layer's weight as it was prepared."""
         view = super().bind(site)
-        view._kept = self._empty()  # noqa: SLF001 - a copy of this object
+        view._kept, view._few = self._empty(), FewWeights(self.chip_spec)  # noqa: SLF001 - a copy of this object
         return view

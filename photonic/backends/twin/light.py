@@ -55,8 +55,9 @@ class Light:
 
 def lit(codes: Tensor, cut: Geometry, transmitter: Transmitter, constant: bool, generator: torch.Generator) -> Tensor:
     """Light (..., C, K) of codes (..., N), floating point; what a tile has beyond N gets the dark code 0."""
-    codes = F.pad(codes, (0, cut.columns * cut.n - codes.shape[-1])).unflatten(-1, (cut.columns, cut.n))
-    light = transmitter.light(codes, None, generator)
+    unused = cut.columns * cut.n - codes.shape[-1]
+    codes = F.pad(codes, (0, unused)) if unused else codes
+    light = transmitter.light(codes.unflatten(-1, (cut.columns, cut.n)), None, generator)
     return F.pad(light, (0, 1), value=1.0) if constant else light
 
 
