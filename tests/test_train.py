@@ -8,14 +8,17 @@ import pytest
 import torch
 from torch import nn
 
+import photonic
 from photonic.data import load_dataset
 from photonic.errors import (
+    CalibrationError,
     ConversionError,
     NominalCalibrationWarning,
     PhotonicWarning,
     RecordError,
     RunError,
     SpecError,
+    WrongChipError,
 )
 from photonic.models.networks import build_model
 from photonic.train import Progress, TrainConfig, train
@@ -147,6 +150,24 @@ def test_nominal_calibration_still_warns(tmp_path):
     """The warning goes into the record and to the caller."""
     with pytest.warns(NominalCalibrationWarning, match="nothing was measured"):
         train(TrainConfig(**QUICK), out=tmp_path / "run")
+
+
+def test_a_record_goes_with_its_chip(tmp_path):
+    """A measured record makes the run not nominal; another chip's is refused by name, and so is one that failed."""
+    chip = "sim:typical?n_inputs=8&n_outputs=8&channel_leakage=false&device=3"
+    with photonic.open_chip(chip) as opened:
+        record = photonic.calibrate(opened, budget=60_000)
+    record.save(tmp_path / "chip.json")
+    options = {**QUICK, "backend": chip, "calibration": str(tmp_path / "chip.json"), "allow_failed": True}
+    assert not train(TrainConfig(**options), out=tmp_path / "a").nominal
+    other = {**options, "backend": chip.replace("device=3", "device=4")}
+    with pytest.raises(WrongChipError, match="device"):
+        train(TrainConfig(**other), out=tmp_path / "b")
+    failed = record.verification.model_copy(update={"verdict": "fail", "causes": ("noise",)})
+    record.replaced(verification=failed).save(tmp_path / "failed.json")
+    refused = {**options, "calibration": str(tmp_path / "failed.json"), "allow_failed": False}
+    with pytest.raises(CalibrationError, match="fail"):
+        train(TrainConfig(**refused), out=tmp_path / "c")
 
 
 def test_convnet_trains(tmp_path):

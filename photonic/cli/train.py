@@ -52,6 +52,15 @@ def _default(name: str, **more: Any) -> dict[str, Any]:
 )
 @click.option("--backend", **_default("backend"), metavar="SPEC", help="What the layers run on.")
 @click.option(
+    "--calibration",
+    **_default("calibration"),
+    metavar="FILE",
+    help="The record of the chip that --backend names, from photonic calibrate.",
+)
+@click.option(
+    "--allow-failed", is_flag=True, help="Take the record even if its verification did not pass; the run says so."
+)
+@click.option(
     "--route",
     "routes",
     multiple=True,

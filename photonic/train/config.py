@@ -20,6 +20,10 @@ class TrainConfig(Record):
     model: str = Field(default="mlp", min_length=1, description="mlp, convnet or a torchvision model")
     activation: str | None = Field(default=None, description="None: the model's own")
     backend: str = Field(default="sim", min_length=1, description="spec string of the layers that no route names")
+    calibration: str | None = Field(
+        default=None, min_length=1, description="record of the chip that ``backend`` names; None: its own, or nominal"
+    )
+    allow_failed: bool = Field(default=False, description="also a record whose verification did not pass")
     routes: tuple[tuple[str, str], ...] = Field(default=(), description="(glob, spec string); the last match wins")
     epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=64, ge=1)

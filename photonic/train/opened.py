@@ -41,7 +41,8 @@ class RunBackends:
             unnamed = stack.enter_context(Opener(seed=config.seed, device=0))
             for spec in (config.backend, *(spec for _, spec in config.routes)):
                 opener = named if "device" in ParsedSpec.parse(spec).options else unnamed
-                self._opened[spec] = opener.backend(spec)
+                record = config.calibration if spec == config.backend else None
+                self._opened[spec] = opener.backend(spec, record, allow_failed=config.allow_failed)
             self._stack = stack.pop_all()
         return self
 
