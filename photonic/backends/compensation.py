@@ -22,9 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from photonic.backends import adcvolts
 from photonic.backends.channels import Channels
 from photonic.backends.elements import Elements
 from photonic.backends.encoding import Encoder, Geometry, Nominal, Programmed, nonzero
+from photonic.backends.meshcompensation import MeshCompensation
 from photonic.errors import ArraysError, CalibrationError
 from photonic.records import Calibration, ChipSpec
 
@@ -35,11 +37,12 @@ def encoder_of(calibration: Calibration, spec: ChipSpec) -> Encoder:
     """What encodes for a chip: through the arrays of a measured record, else by its response alone.
 
     Raises:
-        CalibrationError: see ``Compensation.of``.
+        CalibrationError: see ``Compensation.of`` and ``MeshCompensation.of``.
     """
-    # a mesh has no element for each weight: its response has all that is known
-    if not calibration.arrays or spec.layout == "program":
+    if not calibration.arrays:
         return Nominal(spec, calibration.response)
+    if spec.layout == "program":
+        return MeshCompensation.of(calibration, spec)
     return Compensation.of(calibration, spec)
 
 
@@ -74,7 +77,7 @@ class Compensation:
             )
         _check(calibration.arrays, spec)
         transitions = calibration.arrays.get("transitions")
-        return cls(spec, calibration, None if transitions is None else _seen(torch.tensor(transitions)))
+        return cls(spec, calibration, None if transitions is None else adcvolts.seen_values(torch.tensor(transitions)))
 
     @property
     def by_image(self) -> bool:
@@ -126,15 +129,7 @@ class Compensation:
         """What the ADCs saw on average: the middle between the transitions of a count (R, G x C, B, m)."""
         if self.counts is None:
             return counts
-        m, codes = counts.shape[-1], self.counts.shape[1]
-        table = self.counts.to(counts.device, dtype)[:m].flatten()
-        first = torch.arange(m, device=counts.device) * (codes if len(self.counts) > 1 else 0)
-        first = first - int(self.spec.count_range[0])
-        found = torch.empty(counts.shape, dtype=dtype, device=counts.device)
-        for row, to_row in zip(counts, found, strict=True):
-            for tile, to_tile in zip(row, to_row, strict=True):
-                torch.take(table, tile + first, out=to_tile)
-        return found
+        return adcvolts.volts(counts, self.counts, self.spec.count_range[0], dtype)
 
     def _elements_of(self, cut: Geometry, like: Tensor) -> Elements:
         key = cut.m, cut.n, like.dtype, like.device
@@ -146,12 +141,6 @@ class Compensation:
         if n not in self._channels:
             self._channels[n] = Channels.of(self.calibration.arrays, self.spec, self.calibration.response.inputs, n)
         return self._channels[n]
-
-
-def _seen(transitions: Tensor) -> Tensor:
-    """(M or 1, 2^bits) middles between transitions (M or 1, 2^bits - 1); end codes are taken to be 1 count wide."""
-    middles = (transitions[:, 1:] + transitions[:, :-1]) / 2
-    return torch.cat([transitions[:, :1] - 0.5, middles, transitions[:, -1:] + 0.5], dim=1)
 
 
 def _check(arrays: Arrays, spec: ChipSpec) -> None:

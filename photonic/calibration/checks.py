@@ -112,7 +112,8 @@ def variance_ratios(prediction: Prediction) -> tuple[Statements, Statements]:
     """Measured variance over predicted, of counts, pooled over outputs and over points.
 
     Its standard error is that of a variance with the excess kurtosis k of the predicted counts, V^2 (2 / nu + k / n) in
-    square, and with what outputs share. It is enlarged by how much more than this blocks of repeats differ.
+    square, and with what outputs share. It is enlarged by how much more than this blocks of repeats differ, and by what
+    the error of the predicted means makes of the predicted variances.
     """
     return _variance_ratios(Sample(prediction))
 
@@ -212,10 +213,20 @@ def _variance_ratios(sample: Sample) -> tuple[Statements, Statements]:
     each = [ratio(of_blocks[..., i], weight[:, i] * expected[:, i], own[:, i], pool=True) for i in range(own.shape[1])]
     by_output = [np.concatenate(part) for part in zip(*each, strict=True)]
     point, output = (
-        _ratios(f"variance ratio by {kind}", "noise", _names(kind, len(value)), value, error, sample.given.shots)
-        for kind, (value, error) in (("point", by_point), ("output", by_output))
-    )
+        _ratios(
+            f"variance ratio by {kind}", "noise", _names(kind, len(value)), value,
+            np.hypot(error, _unsure(sample, weight, axis)), sample.given.shots,
+        )
+        for kind, axis, (value, error) in (("point", 1, by_point), ("output", 0, by_output))
+    )  # fmt: skip
     return point, output
+
+
+def _unsure(sample: Sample, weight: Array, axis: int) -> Array:
+    """Relative standard error of a predicted variance that is pooled over ``axis``; means err independently."""
+    squares, total = ((weight * sample.variance_se) ** 2).sum(axis), (weight * sample.moments.variance).sum(axis)
+    found: Array = np.sqrt(squares) / (total + NOTHING)
+    return found
 
 
 def _ratios(name: str, cause: str, where: Sequence[str], value: Array, error: Array, shots: int) -> Statements:
@@ -241,6 +252,8 @@ def _common_mode(sample: Sample) -> tuple[Statements, Statements]:
     value, error = ratio(
         weight[:, None] * sums, weight * expected, 2 * (weight * expected) ** 2 / (sample.length - 1), pool=True
     )
+    unsure = np.sqrt((weight**2 * (loads**4 * sample.variance_se**2).sum(1)).sum(keepdims=True))
+    error = np.hypot(error, unsure / ((weight * expected).sum(keepdims=True) + NOTHING))
     own = (loads**2 * (sample.variances - sample.moments.variance)).sum(1)
     alone = value - (weight * own).sum(keepdims=True) / ((weight * expected).sum(keepdims=True) + NOTHING)
     where = ("all points",)

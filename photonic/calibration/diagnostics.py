@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from photonic.calibration.checks import AllanSeries
-from photonic.calibration.model import Array, ChipModel
+from photonic.calibration.model import Array
 from photonic.calibration.pit import LEVELS, uniformity
-from photonic.calibration.points import Points
+from photonic.calibration.points import MeanModel, Points
 from photonic.calibration.predicted import count_moments
 from photonic.calibration.reading import Taken
 from photonic.calibration.timing import allan_of
 from photonic.records import ChipSpec, NoiseModel
 
 
-def diagnostics(name: str, points: Points, model: ChipModel, noise: NoiseModel) -> Mapping[str, Array]:
+def diagnostics(name: str, points: Points, model: MeanModel, noise: NoiseModel) -> Mapping[str, Array]:
     """Arrays of P points: ``NAME_mean``, ``NAME_variance`` (P, M) of the counts, measured, and ``..._predicted``.
 
     Besides, ``NAME_s`` and ``NAME_d`` (P, M), and ``NAME_pit`` (2, L): levels of the probability integral transform and

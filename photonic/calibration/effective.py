@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from photonic.calibration.model import Array
 
+_SINGULAR = 1e-10
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -69,14 +71,14 @@ def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero
         root = np.sqrt(setting.weight)[:, None]
         design = root * (np.concatenate([levels, np.ones((len(levels), 1))], axis=1) if free else levels)
         target = root * (setting.volts if zero is None else setting.volts - zero)
-        inverse = np.linalg.inv(design.T @ design)
+        inverse = _inverse(design.T @ design)
         solution = inverse @ (design.T @ target)
         residual = target - design @ solution
         per_shot = (residual**2).sum(0) / (len(levels) - design.shape[1])
         noise.append(np.where(setting.usable, per_shot, np.nan))
         spread.append(np.diag(inverse))
         found.append(np.where(setting.usable, solution, np.nan))
-    each, matrices, per_unit = np.nanmean(np.array(noise), axis=0), np.array(found), np.array(spread)
+    each, matrices, per_unit = np.nanmean(np.array(noise), axis=0), np.array(found), np.nan_to_num(spread, nan=1.0)
     zeros, zeros_se = (zero, np.zeros_like(zero)) if zero is not None else _pooled(matrices[:, n], per_unit[:, n], each)
     return Effective(
         codes=np.array([setting.codes for setting in settings]),
@@ -86,6 +88,17 @@ def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero
         zero_se=zeros_se,
         noise=each,
     )
+
+
+def _inverse(gram: Array) -> Array:
+    """(n, n) inverse; NaN where the inputs of a setting do not tell its weights apart."""
+    try:
+        scale = np.diagonal(np.linalg.cholesky(gram)) ** 2
+    except np.linalg.LinAlgError:
+        return np.full_like(gram, np.nan)
+    if scale.min() < _SINGULAR * np.diagonal(gram).max():
+        return np.full_like(gram, np.nan)
+    return np.asarray(np.linalg.inv(gram), dtype=np.float64)
 
 
 def _pooled(values: Array, per_unit: Array, noise: Array) -> tuple[Array, Array]:

@@ -24,6 +24,7 @@ from photonic.records import ChipSpec, DriftModel, NoiseModel
 _TURNS = 8  # of INL and response, at most
 _SETTLED = 0.15  # of a transition's standard error, rms, from one turn to the next
 _LEAST_SIGMA = 0.05  # counts; with less, what a count says of a mean is all or nothing
+_ANSWERS = 8.0  # standard errors by which an output must move to answer to a row
 _ROUGH = 4  # one of so many settings is enough for a first response
 
 
@@ -181,18 +182,23 @@ def _same(before: Inl, after: Inl) -> bool:
 
 
 def _check_order(spec: ChipSpec, rows: Sequence[Taken]) -> None:
-    """Whether each output answers to its own row of weights."""
-    wrong = []
+    """Whether each output answers to its own row of weights; one that answers to none is another matter."""
+    if len(rows) < 3:
+        return
     sums = np.array([item.reading.weights.double().numpy().reshape(spec.n_outputs, -1).sum(1) for item in rows])
-    means = np.array([item.counts.double().numpy().mean(0) for item in rows])
-    for row, seen in zip(sums.argmax(1), means - np.median(means, axis=0), strict=True) if len(rows) > 2 else ():
-        strongest = int(np.abs(seen).argmax())
-        if strongest != row:
+    counts = [item.counts.double().numpy() for item in rows]
+    means = np.array([each.mean(0) for each in counts])
+    errors = np.array([each.std(0, ddof=1) / len(each) ** 0.5 for each in counts])
+    seen = np.abs(means - np.median(means, axis=0)) / np.maximum(errors, _LEAST_SIGMA)
+    wrong = []
+    for row, answers in zip(np.abs(sums).argmax(1), seen, strict=True):
+        strongest = int(answers.argmax())
+        if strongest != row and answers[strongest] > _ANSWERS and answers[row] < 0.5 * answers[strongest]:
             wrong.append(f"row {row} shows at output {strongest}")
-    if len(wrong) > len(rows) // 4:
+    if wrong:
         raise CalibrationError(
-            f"chip {spec.chip_id}: its outputs are not in the order of its weights' rows ({'; '.join(wrong[:3])} ...); "
-            "reorder them in the driver"
+            f"chip {spec.chip_id}: its outputs are not in the order of its weights' rows ({'; '.join(wrong[:3])}"
+            f"{' ...' if len(wrong) > 3 else ''}); reorder them in the driver"
         )
 
 

@@ -16,7 +16,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,15 +122,31 @@ class Journal:
             CalibrationError: the data cannot be read.
             EditedRecordError: one of them is not what its line says.
         """
-        try:
-            with (self.folder / DATA).open("rb") as file:
-                for index, entry in enumerate(self._entries):
-                    blob = file.read(entry.data_end - entry.data_at)
-                    if hashlib.sha256(blob).hexdigest() != entry.content["data_sha256"]:
-                        raise self._damaged(index)
-                    yield blob
-        except OSError as error:
-            raise CalibrationError(f"the raw data in {self.folder} cannot be read: {error}") from error
+        return self._blobs(self._entries, 0)
+
+    def blob(self, index: int) -> bytes:
+        """One blob.
+
+        Raises:
+            CalibrationError, EditedRecordError: as ``blobs``.
+        """
+        return next(self._blobs(self._entries[index : index + 1], index))
+
+    def truncate(self, count: int) -> None:
+        """Forgets all blobs but the first ``count``, and waits until that is on the disk.
+
+        Raises:
+            CalibrationError: it cannot be written; nothing is forgotten then, or the journal is.
+        """
+        if count >= len(self):
+            return
+        end = self._entries[count].line_at  # behind every mark that counts no more than what is left
+        with self._writing() as (_, journal):
+            journal.truncate(end)
+            os.fsync(journal.fileno())
+        del self._entries[count:]
+        # a mark that lies before ``end`` is written over, which loses nothing but the mark
+        self._mark = self._mark if self._mark[1] <= end else (0, 0)
 
     def close(self) -> None:
         """Syncs and lets go of the files, also where it cannot sync; a second call does nothing."""
@@ -144,6 +160,19 @@ class Journal:
             files, self._files = self._files, None
             for file in files:
                 file.close()
+
+    def _blobs(self, entries: Sequence[_Entry], first: int) -> Iterator[bytes]:
+        """Of these entries, which lie behind one another; ``first`` is the index of the first."""
+        try:
+            with (self.folder / DATA).open("rb") as file:
+                file.seek(entries[0].data_at if entries else 0)
+                for index, entry in enumerate(entries, first):
+                    blob = file.read(entry.data_end - entry.data_at)
+                    if hashlib.sha256(blob).hexdigest() != entry.content["data_sha256"]:
+                        raise self._damaged(index)
+                    yield blob
+        except OSError as error:
+            raise CalibrationError(f"the raw data in {self.folder} cannot be read: {error}") from error
 
     @property
     def _data_end(self) -> int:

@@ -146,6 +146,11 @@ class ChipModel:
             transitions=a.get("transitions"),
         )
 
+    @property
+    def mean_se(self) -> float:
+        """Of a mean count: of no account, beside the noise of chips with a code for each weight."""
+        return 0.0
+
     def arrays(self) -> Mapping[str, Array]:
         """What a record keeps of it."""
         found = {

@@ -15,6 +15,7 @@ from photonic.records import ChipSpec
 _USED_RANGE = 0.9
 # of random results, between zero and the rails
 _DEVIATIONS = 4.1
+_NEVER_DARK = 0.75
 # of the random codes, that stand at an end of their range
 _ENDS = 0.2
 
@@ -59,8 +60,9 @@ class Patterns:
         """Codes (M, N) whose rows have the sign of ``signs`` (M,) and any size, so that no code decides a result."""
         low, high = self.spec.weight_code_range
         size = torch.rand(self._shape, generator=self.generator, dtype=torch.float64)
+        start = min(max(0.0, low), high)  # the smallest weight that there is
         edge = torch.where(signs < 0, low, high).unsqueeze(1)
-        return self._codes(size * edge, self.spec.weight_bits)
+        return self._codes(start + size * (edge - start), self.spec.weight_bits)
 
     def weights_with_sum(self, results: Tensor, inputs: Tensor | None = None, size: Tensor | float = 1.0) -> Tensor:
         """Codes (M, N) whose rows nominally give D = ``results`` (M,) with these inputs.
@@ -79,8 +81,9 @@ class Patterns:
         each = results * n / max(1, int(lit.sum())) * self._one  # mean code of the lit channels
         needed = torch.maximum(each / high, each / min(low, -1e-9) if low < 0 else each.new_zeros(m))
         r = torch.maximum(torch.as_tensor(size, dtype=torch.float64).expand(m), needed).clamp(max=1.0)
-        least, most = low * r, high * r
-        share = ((each - least) / (most - least)).clamp(0.0, 1.0) * lit.sum()
+        start = min(max(0.0, low), high)  # the smallest weight that there is
+        least, most = start + (low - start) * r, start + (high - start) * r
+        share = ((each - least) / (most - least).clamp_min(1e-9)).clamp(0.0, 1.0) * lit.sum()
         order = torch.rand(m, n, generator=self.generator, dtype=torch.float64).masked_fill(~lit, 2.0)
         rank = order.argsort(dim=1).argsort(dim=1)
         filled = (share.unsqueeze(1) - rank).clamp(0.0, 1.0)
@@ -88,32 +91,38 @@ class Patterns:
         return torch.where(lit, wanted, self.weights_uniform())
 
     def inputs_binary(self, shots: int, share: Tensor | float = 0.5) -> Tensor:
-        """Codes (B, N): every channel dark or full, full with probability ``share`` (a number, or (B, 1))."""
-        chosen = torch.rand(shots, self.spec.n_inputs, generator=self.generator, dtype=torch.float64) < share
-        return self._levels(chosen.to(torch.float64))
+        """Codes (B, N): channels dark or full, full with probability ``share`` (a number, or (B, 1)); at least one is.
+
+        Full is less than 1 where a single channel with the largest weight would reach the ADC's rails.
+        """
+        chosen = self._lit(shots, share)
+        low, high = self.spec.weight_code_range
+        most = max(abs(low), abs(high)) / self._one
+        full = min(1.0, _USED_RANGE * self.spec.adc_full_scale * self.spec.n_inputs / most)
+        return self._levels(chosen.to(torch.float64) * full)
 
     def inputs_uniform(self, shots: int, share: float = 1.0) -> Tensor:
         """Codes (B, N) drawn evenly over the range of the converters, in a random ``share`` of the channels."""
         low, high = self.spec.input_code_range
         shape = shots, self.spec.n_inputs
         drawn = torch.rand(shape, generator=self.generator, dtype=torch.float64) * (high - low) + low
-        lit = torch.rand(shape, generator=self.generator, dtype=torch.float64) < share
-        return self._codes(torch.where(lit, drawn, self.spec.dark_code), self.spec.input_bits)
+        return self._codes(torch.where(self._lit(shots, share), drawn, self.spec.dark_code), self.spec.input_bits)
 
     def share_in_range(self, balanced: bool) -> float:
         """How many of the channels may be full, at most half, so that random weights hardly ever reach the ADC's rails.
 
-        With mean square q of the weights, D has the variance q p / N at a share p, and q p (1 - p) / N where rows are
-        balanced: there 1 - p is as good as p.
+        With mean m and mean square q of the weights, D has the mean m p and the variance q p / N at a share p; where
+        rows are balanced, 0 and q p (1 - p) / N: there 1 - p is as good as p.
         """
-        low, high = self.spec.weight_code_range
-        ends = (low**2 + high**2) / 2
-        middle = (low**2 + low * high + high**2) / 3
-        square = (_ENDS * ends + (1 - _ENDS) * middle) / self._one**2
-        most = self.spec.n_inputs * (self.spec.adc_full_scale / _DEVIATIONS) ** 2 / square
-        if not balanced:
-            return min(0.5, most)
-        return 0.5 - math.sqrt(max(0.0, 0.25 - most))
+        low, high = (code / self._one for code in self.spec.weight_code_range)
+        mean = (low + high) / 2
+        square = _ENDS * (low**2 + high**2) / 2 + (1 - _ENDS) * (low**2 + low * high + high**2) / 3
+        range_, spread = self.spec.adc_full_scale, _DEVIATIONS * math.sqrt(square / self.spec.n_inputs)
+        if balanced:
+            return 0.5 - math.sqrt(max(0.0, 0.25 - (range_ / spread) ** 2))
+        # of |m| p + spread sqrt(p) = range, without cancellation where m is 0
+        root = 2 * range_ / (spread + math.sqrt(spread**2 + 4 * abs(mean) * range_))
+        return min(0.5, root**2)
 
     def inputs_subsets(self, shots: int, share: Tensor) -> Tensor:
         """Codes (B, N): ``share`` (B,) of the channels full, a random subset, the last of them in between."""
@@ -138,6 +147,15 @@ class Patterns:
     @property
     def _one(self) -> float:
         return self.spec.response.weight_code_one
+
+    def _lit(self, shots: int, share: Tensor | float) -> Tensor:
+        """(B, N) channels, each with probability ``share``; of shots that would have none, 3 of 4 get a random one."""
+        shape = shots, self.spec.n_inputs
+        lit = torch.rand(shape, generator=self.generator, dtype=torch.float64) < share
+        one = torch.randint(self.spec.n_inputs, (shots, 1), generator=self.generator)
+        # without any, a zero could not be told from a constant part of the light
+        given = torch.rand(shots, 1, generator=self.generator) < _NEVER_DARK
+        return lit.scatter(1, one, lit.gather(1, one) | (given & ~lit.any(1, keepdim=True)))
 
     def _levels(self, levels: Tensor) -> Tensor:
         """Codes that nominally send these levels, from the darkest (0) to the fullest (1)."""

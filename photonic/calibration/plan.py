@@ -42,7 +42,7 @@ _LOW_SHARE = 0.3
 
 def default_budget(spec: ChipSpec) -> int:
     """Shots that the default calibration of a chip takes: a million for 64 x 64."""
-    return max(LEAST_BUDGET, _PER_ELEMENT * spec.n_outputs * spec.n_inputs)
+    return max(LEAST_BUDGET, _PER_ELEMENT * spec.n_outputs * spec.n_inputs, least_budget(spec))
 
 
 def make_plan(spec: ChipSpec, budget: int, generator: torch.Generator) -> list[Reading]:
@@ -211,7 +211,8 @@ class _Planner:
         points = max(24, min(_POINTS, shots // repeats))
         for index in range(points):
             if index % 2:
-                inputs = self._patterns.inputs_uniform(1).expand(shots // points, -1).contiguous()
+                share = 1.0 if self._spec.signed_weights else 2 * self._patterns.share_in_range(False)
+                inputs = self._patterns.inputs_uniform(1, share).expand(shots // points, -1).contiguous()
                 yield self._reading("verify", self._patterns.weights_uniform(), inputs, 1)
             else:
                 yield self._point("verify", index / max(1, points - 2), shots // points, 1)

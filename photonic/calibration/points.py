@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +15,32 @@ from photonic.calibration.secondmoments import NoiseData
 from photonic.records import ChipSpec, NoiseModel
 
 
+class MeanModel(Protocol):
+    """What predicts means: of a chip with a code for each weight, or of a mesh."""
+
+    @property
+    def gain(self) -> Array:
+        """(M,) counts per D."""
+
+    @property
+    def zero(self) -> Array:
+        """(M,) counts."""
+
+    @property
+    def transitions(self) -> Array | None:
+        """(M or 1, K) of the ADCs; None: ideal."""
+
+    @property
+    def mean_se(self) -> float:
+        """Standard error of a mean count that it predicts; 0: not known, or of no account."""
+
+    def results(self, codes: Array, inputs: Array) -> Array:
+        """D (B, M) of the codes of one tile and input codes (B, N)."""
+
+    def powers(self, codes: Array, inputs: Array) -> Array:
+        """S (B, M)."""
+
+
 @dataclass(frozen=True)
 class Points:
     """P points of R repeats.
@@ -21,7 +48,7 @@ class Points:
     Attributes:
         spec: of the chip.
         counts: (P, R, M).
-        weights: (P, M, N) codes.
+        weights: (P, M, N) codes, or (P, drives) of a mesh.
         inputs: (P, N) codes.
     """
 
@@ -33,7 +60,7 @@ class Points:
     @classmethod
     def of(cls, spec: ChipSpec, taken: Sequence[Taken]) -> Points:
         """Readings of one vector each, all with the same number of repeats."""
-        shape = spec.n_outputs, spec.n_inputs
+        shape = (spec.n_outputs, spec.n_inputs) if spec.layout == "elementwise" else (spec.drives,)
         return cls(
             spec=spec,
             counts=np.stack([item.counts.double().numpy() for item in taken]),
@@ -41,13 +68,13 @@ class Points:
             inputs=np.stack([item.reading.inputs[0].double().numpy() for item in taken]),
         )
 
-    def results(self, model: ChipModel) -> Array:
+    def results(self, model: MeanModel) -> Array:
         """D (P, M)."""
         return np.concatenate(
             [model.results(w, u[None]) for w, u in zip(self.weights, self.inputs, strict=True)], axis=0
         )
 
-    def powers(self, model: ChipModel) -> Array:
+    def powers(self, model: MeanModel) -> Array:
         """S (P, M)."""
         return np.concatenate(
             [model.powers(w, u[None]) for w, u in zip(self.weights, self.inputs, strict=True)], axis=0
@@ -78,7 +105,7 @@ class Points:
             lines=self.lines(model),
         )
 
-    def prediction(self, model: ChipModel, noise: NoiseModel) -> Prediction:
+    def prediction(self, model: MeanModel, noise: NoiseModel) -> Prediction:
         """What the record predicts for these counts."""
         d, s = self.results(model), self.powers(model)
         own = noise.thermal + noise.converter + noise.shot * s
@@ -92,4 +119,5 @@ class Points:
             common=gain * np.sqrt(shared) * sign,
             count_range=self.spec.count_range if self.spec.adc_bits is not None else None,
             transitions=model.transitions,
+            volts_se=model.mean_se,
         )

@@ -45,6 +45,20 @@ class Sample:
         return count_moments(given.volts, given.sigma, given.table, lowest)
 
     @cached_property
+    def variance_se(self) -> Array:
+        """(P, M) standard error of the predicted variance of counts, by that of the predicted mean."""
+        given = self.given
+        if given.volts_se == 0 or given.table is None or given.count_range is None:
+            return np.zeros_like(given.volts)
+        apart = [
+            np.abs(count_moments(given.volts + shift, given.sigma, given.table, given.count_range[0]).variance
+                   - self.moments.variance)
+            for shift in (-given.volts_se, given.volts_se)
+        ]  # fmt: skip
+        found: Array = np.maximum(*apart)
+        return found
+
+    @cached_property
     def shared(self) -> Array:
         """(P, M) loading of the common factor in counts after the ADC."""
         return self.moments.slope * self.given.common

@@ -36,6 +36,8 @@ class Prediction:
         count_range: rails of the ADC; None: no converter, counts are the analog values.
         transitions: (M or 1, K) of the ADC in counts, not decreasing, K = highest - lowest count; None: ideal.
         times: (P, R) seconds, rising along R; None: repeats are in the order in which they were measured.
+        volts_se: standard error of ``volts``, counts: below 0.5 LSB of noise, where a mean lies between two codes
+            decides its variance.
 
     Raises:
         ShapeError: shapes that do not fit together, fewer than 2 points or 2 repeats.
@@ -49,6 +51,7 @@ class Prediction:
     count_range: tuple[float, float] | None
     transitions: Array | None = None
     times: Array | None = None
+    volts_se: float = 0.0
 
     def __post_init__(self) -> None:
         _check_shapes(self)

@@ -153,6 +153,11 @@ class RawStore:
         return [Note(**self._journal[index]["note"]) for index in range(self.done)]
 
     @property
+    def purposes(self) -> list[str]:
+        """Of each reading that is kept."""
+        return [str(self._journal[index]["purpose"]) for index in range(self.done)]
+
+    @property
     def last_note(self) -> Note:
         """Of the last reading; an empty one before the first."""
         return Note(**self._journal[self.done - 1]["note"]) if self.done else Note()
@@ -231,6 +236,26 @@ class RawStore:
             EditedRecordError: it was changed since it was opened.
         """
         return [self._taken(self._journal[index], blob) for index, blob in enumerate(self._journal.blobs())]
+
+    def reading(self, index: int) -> Taken:
+        """One reading that is kept.
+
+        Raises:
+            CalibrationError: the data cannot be read.
+            EditedRecordError: it was changed since it was opened.
+        """
+        return self._taken(self._journal[index], self._journal.blob(index))
+
+    def drop_after(self, count: int) -> None:
+        """Keeps the first ``count`` readings only: the ones behind were measured on a chip that no longer answered.
+
+        Raises:
+            ClosedError: after ``close()``.
+            CalibrationError: the folder cannot be written.
+        """
+        if self._closed:
+            raise ClosedError(f"the raw data in {self.folder} is closed; open it again with RawStore.open")
+        self._journal.truncate(count)
 
     def close(self) -> None:
         """Flushes and closes; a second call does nothing.

@@ -29,10 +29,10 @@ def make_record(
         zero_count=tuple(model.zero.tolist()),
         noise=fit.noise.model,
     )
-    inl_row = [] if fit.inl is None else [_inl_row(spec, fit.inl)]
+    inl = [] if fit.inl is None else [inl_row(spec, fit.inl)]
     alone = fit.rin.best == "per line"
     noise = [
-        _noise_row(name, term, "of each input's own; the model has one for all" if alone and name == "rin" else "")
+        noise_row(name, term, "of each input's own; the model has one for all" if alone and name == "rin" else "")
         for name, term in fit.noise.terms.items()
     ]
     return Calibration(
@@ -40,7 +40,7 @@ def make_record(
         nominal=False,
         response=response,
         spec=spec,
-        parameters=(*response_rows(fit.response), *inl_row, *noise),
+        parameters=(*response_rows(fit.response), *inl, *noise),
         drift=fit.drift,
         goodness=_goodness(fit),
         verification=verification,
@@ -54,7 +54,8 @@ def make_record(
     )
 
 
-def _noise_row(name: str, term: Term, note: str) -> Parameter:
+def noise_row(name: str, term: Term, note: str) -> Parameter:
+    """A noise term, or why it has no value."""
     unit = _UNITS[name]
     if not term.identified:
         high = (
@@ -72,7 +73,7 @@ def _noise_row(name: str, term: Term, note: str) -> Parameter:
     )
 
 
-def _inl_row(spec: ChipSpec, inl: Inl) -> Parameter:
+def inl_row(spec: ChipSpec, inl: Inl) -> Parameter:
     """The INL at its transitions; those that no reading met are not counted."""
     values = inl.transitions - np.arange(spec.count_range[0] + 0.5, spec.count_range[1])
     known = inl.identified

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from photonic.calibration import reportcounts as counts
 from photonic.calibration import reportfitted as fitted
+from photonic.calibration import reportmesh as mesh
 from photonic.calibration import reporttables as words
 from photonic.calibration.reportpage import Marked, figures, page, paragraph, section
 from photonic.calibration.reportplots import Picture
@@ -31,6 +32,7 @@ _HELD_OUT = "The record does not keep this of its held-out readings."
 _MEANS = ("check_mean", "check_mean_predicted")
 _VARIANCES = ("check_variance", "check_variance_predicted")
 _NOISE = ("noise_s", "noise_d", "noise_variance", "noise_variance_predicted")
+_ERRORS = ("matrix_error", "matrix_error_low", "matrix_error_high")
 
 _SECTIONS = (
     _Figures("Measured and predicted means", counts.means, dict.fromkeys(_MEANS, 2), _HELD_OUT, _MEANS),
@@ -48,6 +50,13 @@ _SECTIONS = (
         {"inverse_v_pi": 1, "bias_rad": 1, "level_min": 1, "power": 1},
         "The record has no transfer of each input channel.",
         ("inverse_v_pi", "bias_rad", "power"),
+    ),
+    _Figures(
+        "Programs of the mesh",
+        mesh.programs,
+        {"matrix": 3, "programmed": 3, "power": 1, "counts_per_d": 1} | dict.fromkeys(_ERRORS, 1),
+        "The record has no matrices of programs; only a mesh has them.",
+        _ERRORS,
     ),
     _Figures(
         "Photon transfer",
@@ -145,7 +154,9 @@ def _pictures(calibration: Calibration, item: _Figures) -> Marked:
         return section(item.title, [paragraph(f"These arrays cannot be drawn: {error}", "soft")])
     parts = [figures(found)] if found else [paragraph(_nothing(calibration, item))]
     if item.title == "Input transfer" and calibration.response.inputs.shape != "mzm":
-        parts.insert(0, paragraph(f"The inputs are {calibration.response.inputs.shape}: no curve to fit, only powers."))
+        shape = calibration.response.inputs.shape
+        words = {"field": "The inputs carry fields: their sine is fitted to each channel."}
+        parts.insert(0, paragraph(words.get(shape, f"The inputs are {shape}: no curve to fit, only powers.")))
     return section(item.title, parts)
 
 

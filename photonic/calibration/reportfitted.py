@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from photonic.calibration import reportmesh as mesh
 from photonic.calibration.model import Array, Inputs, powers
 from photonic.calibration.reportnumbers import alone
 from photonic.calibration.reportplots import BLUE, ORANGE, Picture, each, histogram, legend, lines, picture
@@ -57,7 +58,7 @@ def transfer(calibration: Calibration) -> list[Picture]:
         axes.plot([], [], color=BLUE, label="fitted, each channel")
         legend(axes)
 
-    found = []
+    found = mesh.fields(calibration)
     if inputs.curved:
         found = [
             picture(paint, "input code", "level T", f"Transfer of the {n} input channels, as fitted."),

@@ -22,6 +22,7 @@ from photonic.errors import CalibrationError
 from photonic.records import ChipSpec
 
 _STEPS = 8
+_NEAR = 0.85  # of the ADC's range
 _SETTLED = 0.3  # of a standard error
 # rows and settings that shared curves are fitted to, and on which hypotheses are compared
 _SHARED_ROW_ELEMENTS = 512
@@ -57,14 +58,21 @@ class ResponseFit:
 
 
 def settings_of(spec: ChipSpec, taken: Sequence[Taken]) -> list[Setting]:
-    """The readings that a first response is fitted to: counts as they are, all alike."""
+    """The readings that a first response is fitted to: counts as they are, all alike.
+
+    Shots whose nominal results lie near a rail are left out: chosen by what was sent and not by what was seen, so that
+    noise has no part in the choice.
+    """
     low, high = spec.count_range
-    found = []
+    nominal, found = ChipModel.nominal(spec), []
     for item in taken:
-        counts = item.counts.double().numpy()
-        usable = np.asarray(((counts > low) & (counts < high)).all(axis=0))
         codes = item.reading.weights.double().numpy().reshape(spec.n_outputs, spec.n_inputs)
-        found.append(Setting(codes, item.reading.inputs.double().numpy(), counts, usable, np.ones(len(counts))))
+        inputs, counts = item.reading.inputs.double().numpy(), item.counts.double().numpy()
+        inside = (np.abs(nominal.results(codes, inputs)) < _NEAR * spec.adc_full_scale).all(axis=1)
+        if inside.sum() > 2 * spec.n_inputs:
+            inputs, counts = inputs[inside], counts[inside]
+        usable = np.asarray(((counts > low) & (counts < high)).all(axis=0))
+        found.append(Setting(codes, inputs, counts, usable, np.ones(len(counts))))
     return found
 
 
@@ -89,7 +97,7 @@ def fit_response(
     extinction = dark is not None and inputs.curved
     zero = None if dark is None else dark[0]
     data = _matrices(settings, inputs, zero)
-    _refuse_dead(spec, data)
+    _refuse_silent(spec, data)
     for _ in range(_STEPS if inputs.curved else 0):
         step = improve_transfer(inputs, settings, data.matrix, data.zero, data.noise, extinction=extinction)
         inputs = step.inputs
@@ -130,8 +138,8 @@ def _matrices(settings: Sequence[Setting], inputs: Inputs, zero: Array | None) -
     return effective_matrices(settings, [inputs.levels(setting.inputs) for setting in settings], zero)
 
 
-def _refuse_dead(spec: ChipSpec, data: Effective) -> None:
-    """An output whose matrix does not follow its codes at all, or was never usable, ends the fit."""
+def _refuse_silent(spec: ChipSpec, data: Effective) -> None:
+    """An output or an input whose matrix does not follow its codes at all, or was never usable, ends the fit."""
     centred = data.codes / spec.response.weight_code_one
     known = np.where(np.isnan(data.matrix), 0.0, data.matrix)
     slope = (known * centred).sum((0, 2)) / (centred**2).sum((0, 2))
@@ -141,6 +149,14 @@ def _refuse_dead(spec: ChipSpec, data: Effective) -> None:
         raise CalibrationError(
             f"chip {spec.chip_id}: output {', '.join(dead)} does not answer to its weights in any usable reading; "
             "look at its detector, its order among the outputs, and its ADC's range"
+        )
+    by_input = (known * np.sign(slope)[:, None] * centred).sum((0, 1))
+    error = np.sqrt(np.nanmean(data.variance) * (centred**2).sum((0, 1)))
+    dark = [str(j) for j in np.flatnonzero(by_input < 5 * error)]
+    if dark:
+        raise CalibrationError(
+            f"chip {spec.chip_id}: the light of input {', '.join(dark)} reaches no output, whatever the weights; look at "
+            "its modulator and its source"
         )
 
 

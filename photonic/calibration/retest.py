@@ -9,6 +9,8 @@ from pathlib import Path
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.fit import by_purpose
+from photonic.calibration.meshmodel import MeshModel
+from photonic.calibration.meshplan import make_mesh_retest
 from photonic.calibration.model import ChipModel
 from photonic.calibration.plan import make_retest
 from photonic.calibration.points import Points
@@ -56,22 +58,31 @@ def verify(
     if calibration.spec is None or not calibration.arrays:
         raise ArraysError(f"the record of {calibration.chip_id} is nominal: nothing was measured; calibrate the chip")
     _check_geometry(calibration.spec, chip.spec)
-    plan = make_retest(chip.spec, budget, seeds.generator("verification plan", seed))
+    generator, model = seeds.generator("verification plan", seed), model_of(calibration, calibration.spec)
+    if isinstance(model, MeshModel):
+        plan = make_mesh_retest(chip.spec, budget, generator, model.programs)
+    else:
+        plan = make_retest(chip.spec, budget, generator)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         store = RawStore.create(folder, chip.spec, plan, budget=budget, seed=seed)
         stack.enter_context(store)
-        sweep(chip, plan, store, progress=progress)
+        sweep(chip, plan, store, progress=progress, lasting=raw is not None)
         parts = by_purpose(store.taken(), 1)
-    model, noise = ChipModel.of(calibration, calibration.spec), calibration.response.noise
+    noise = calibration.response.noise
     points = Points.of(chip.spec, parts["verify"])
     allan = allan_check(chip.spec, parts["allan"][0], model, noise, calibration.drift)
     return verify_counts(points.prediction(model, noise), allan)
 
 
+def model_of(calibration: Calibration, spec: ChipSpec) -> ChipModel | MeshModel:
+    """What predicts counts of the chip that a record was measured on."""
+    return MeshModel.of(calibration, spec) if spec.layout == "program" else ChipModel.of(calibration, spec)
+
+
 def _check_geometry(was: ChipSpec, now: ChipSpec) -> None:
     """The record's arrays are for one size of tile and one set of codes."""
-    for name in ("n_outputs", "n_inputs", "weight_code_range", "input_code_range", "count_range"):
+    for name in ("n_outputs", "n_inputs", "layout", "n_drives", "weight_code_range", "input_code_range", "count_range"):
         if getattr(was, name) != getattr(now, name):
             raise WrongChipError(
                 f"chip {now.chip_id} had {name} {getattr(was, name)} when it was calibrated and states "

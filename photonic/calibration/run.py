@@ -8,10 +8,16 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+from torch import Tensor
+
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.diagnostics import allan_arrays, diagnostics
 from photonic.calibration.fit import by_purpose, fit_readings
+from photonic.calibration.meshfit import MeshFit, fit_mesh
+from photonic.calibration.meshnoise import brightest
+from photonic.calibration.meshplan import make_mesh_plan
+from photonic.calibration.meshrecord import make_mesh_record
 from photonic.calibration.plan import default_budget, make_plan
 from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
@@ -29,6 +35,7 @@ def calibrate(
     *,
     budget: int | None = None,
     seed: int = 0,
+    matrices: Tensor | None = None,
     raw: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
@@ -38,9 +45,10 @@ def calibrate(
     ``state()`` back.
 
     Args:
-        chip: with a drive code for each weight.
+        chip: with a drive code for each weight, or a mesh, of which a few programs are measured.
         budget: shots; None: a million for 64 x 64, and at least 200,000.
         seed: of patterns and order.
+        matrices: (K, M, N) that a mesh is programmed with besides random ones.
         raw: folder of the raw readings; one of an interrupted sweep is gone on with. None: a temporary one.
         progress: is told of every reading (done, in all, what).
 
@@ -52,13 +60,19 @@ def calibrate(
     """
     spec = chip.spec
     budget = default_budget(spec) if budget is None else budget
-    plan = make_plan(spec, budget, seeds.generator("calibration plan", seed))
+    generator = seeds.generator("calibration plan", seed)
+    if spec.layout == "program":
+        plan = make_mesh_plan(spec, budget, generator, matrices)
+    elif matrices is None:
+        plan = make_plan(spec, budget, generator)
+    else:
+        raise CalibrationError(f"matrices are for a mesh; chip {spec.chip_id} has a code for each weight")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         begun = (folder / PLAN).exists()
         store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, budget=budget, seed=seed)
         stack.enter_context(store)
-        sweep(chip, plan, store, progress=progress)
+        sweep(chip, plan, store, progress=progress, lasting=raw is not None)
         return refit(store)
 
 
@@ -76,7 +90,7 @@ def refit(store: RawStore | str | Path) -> Calibration:
         )
     began = time.monotonic()
     taken = store.taken()
-    fit = fit_readings(store.spec, taken)
+    fit = fit_mesh(store.spec, taken) if store.spec.layout == "program" else fit_readings(store.spec, taken)
     later = by_purpose(taken, 1)
     held, series = Points.of(store.spec, later["verify"]), later["allan"][0]
     allan = allan_check(store.spec, series, fit.model, fit.noise.model, fit.drift)
@@ -96,8 +110,12 @@ def refit(store: RawStore | str | Path) -> Calibration:
         telemetry_end=dict(taken[-1].telemetry),
     )
     shown = {
-        **diagnostics("noise", Points.of(store.spec, by_purpose(taken)["noise"]), fit.model, fit.noise.model),
+        **diagnostics(
+            "noise", Points.of(store.spec, brightest(by_purpose(taken)["noise"])), fit.model, fit.noise.model
+        ),
         **diagnostics("check", held, fit.model, fit.noise.model),
         **allan_arrays(store.spec, series, allan),
     }
+    if isinstance(fit, MeshFit):
+        return make_mesh_record(store.spec, fit, verification, provenance, shown)
     return make_record(store.spec, fit, verification, provenance, shown)

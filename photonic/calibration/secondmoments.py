@@ -27,6 +27,7 @@ Rin = Literal["common", "per line"]
 
 _CLEAR = 4.0  # deviations that an output stays away from the rails, or it is left out of a point
 _LEAST = 1e-6  # variance, counts^2
+_SHARP = 0.9  # of the way to where negative fourth cumulants leave no spread of the second moments
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ class State:
         residual: Array = data.covariance * (keep[:, :, None] & keep[:, None, :]) - predicted
         residual[:, diagonal, diagonal] = np.where(keep, residual[:, diagonal, diagonal], 0.0)
         nu = data.counts.shape[1] - 1
-        excess = np.where(keep, excess, 0.0) * nu / (nu + 1) + nu * _by_volts(data, audible, keep)
         inverse = np.asarray(np.linalg.inv(predicted), dtype=np.float64)
+        excess = _bounded(np.where(keep, excess, 0.0) * nu / (nu + 1), inverse) + nu * _by_volts(data, audible, keep)
         return cls(residual, predicted, inverse, slopes, excess, variance, keep, nu)
 
     def equations(self) -> tuple[Array, Array]:
@@ -236,6 +237,17 @@ def _through_adc(data: NoiseData, variance: Array) -> tuple[Array, Array, Array,
     least = _least(data)
     # a count that almost never changes has the cumulants of rare events, all alike
     return np.maximum(here.variance, least), slope, here.slope, np.where(here.variance > least, here.excess, least)
+
+
+def _bounded(excess: Array, inverse: Array) -> Array:
+    """Fourth cumulants (P, M), not so negative that the covariance of the second moments loses its definiteness.
+
+    A count that stands between two codes has the cumulant -2 V^2, and hardly any spread of its variance; what outputs
+    share then has cumulants, too, which are not known. Definite it is while no row sum of -k w^2 / 2 reaches 1. Points
+    beyond weigh less than they might, and the estimate is unbiased with any weight.
+    """
+    found: Array = np.maximum(excess, -_SHARP * 2 / (inverse**2).sum(2))
+    return found
 
 
 def _by_volts(data: NoiseData, variance: Array, keep: Flags) -> Array:

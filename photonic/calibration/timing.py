@@ -9,15 +9,16 @@ import numpy as np
 from photonic.calibration.allan import Allan, overlapping_allan
 from photonic.calibration.checks import AllanSeries
 from photonic.calibration.drift import LEAST_READINGS, fit_drift
-from photonic.calibration.model import Array, ChipModel
-from photonic.calibration.points import Points
-from photonic.calibration.predicted import count_moments
+from photonic.calibration.model import Array
+from photonic.calibration.points import MeanModel, Points
+from photonic.calibration.predicted import Prediction, count_moments
 from photonic.calibration.reading import Taken
 from photonic.records import ChipSpec, DriftModel, NoiseModel
 
 # of a series, for every averaging time whose drift is decided (``AllanSeries``)
 _WINDOWS = 50
 _MOVING = 1e-6  # counts^2, of the predicted variance
+_KNOWN = 0.2  # of the variance: by how much two standard errors of the mean may change it
 
 
 def reference_gains(taken: Sequence[Taken], zero: Array) -> tuple[Array, Array]:
@@ -47,24 +48,33 @@ def allan_of(spec: ChipSpec, series: Taken) -> Allan | None:
 
 
 def allan_check(
-    spec: ChipSpec, series: Taken, model: ChipModel, noise: NoiseModel, drift: DriftModel
+    spec: ChipSpec, series: Taken, model: MeanModel, noise: NoiseModel, drift: DriftModel
 ) -> AllanSeries | None:
     """The series with the Allan deviation that a record predicts for it.
 
-    Only of outputs whose counts are predicted to move: one at a rail says nothing of time. None: no output is.
+    Only of outputs whose counts are predicted to move, and how much: one at a rail says nothing of time, nor one
+    whose variance hangs on where between two codes its mean lies exactly. None: no output is left.
     """
     counts, spacing_s = series.counts.double().numpy(), _spacing_s(spec, series)
     longest = max(1, len(counts) // _WINDOWS)
     taus = 2 ** np.arange(int(np.log2(longest)) + 1)
     point = Points.of(spec, [series, series]).prediction(model, noise)
-    white: Array = count_moments(point.volts[:1], point.sigma[:1], point.table).variance
+    white = _white(point, 0.0)
     clear = white[0] > _MOVING
+    for shift in (-2.0 * point.volts_se, 2.0 * point.volts_se):
+        clear &= np.abs(_white(point, shift) / np.maximum(white, _MOVING) - 1)[0] < _KNOWN
     if not clear.any():
         return None
     signal: Array = (point.volts[:1] - model.zero) ** 2
     moving = gain_variance(drift, taus.astype(np.float64), spacing_s)[:, None]
     predicted = np.sqrt(white / taus[:, None] + signal * moving)
     return AllanSeries(readings=counts[:, clear], taus=taus, predicted=predicted[:, clear])
+
+
+def _white(point: Prediction, shift: float) -> Array:
+    """(1, M) variance of the counts of the first point, with other means."""
+    found: Array = count_moments(point.volts[:1] + shift, point.sigma[:1], point.table).variance
+    return found
 
 
 def gain_variance(drift: DriftModel, taus: Array, spacing_s: float) -> Array:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
+from numpy.linalg import LinAlgError
 
+from photonic.backends.chip import Chip
 from photonic.backends.registry import open_chip
 from photonic.calibration.raw import RawStore
-from photonic.calibration.rawheader import default_folder
+from photonic.calibration.rawheader import PLAN, default_folder
 from photonic.calibration.report import write_report
 from photonic.calibration.retest import DEFAULT_BUDGET, verify
 from photonic.calibration.run import calibrate, refit
 from photonic.cli.bars import TerminalProgress, drawn
-from photonic.cli.group import EXIT_NO, HeldWarnings
-from photonic.cli.tables import print_rows, print_table
+from photonic.cli.calibrated import (
+    parameters_content,
+    print_record,
+    print_verification,
+    record_content,
+    verification_content,
+)
+from photonic.cli.group import EXIT_NO, HeldWarnings, say
+from photonic.cli.tables import print_rows
 from photonic.errors import CalibrationError
-from photonic.records import Calibration, Parameter, Verification
+from photonic.records import Calibration
 
 _RECORD = click.Path(path_type=Path, dir_okay=False)
 
@@ -52,22 +66,30 @@ def calibrate_command(
     CHIP is a chip such as sim or sim:typical?device=41. Exits with 1 if the record does not pass; it is saved all the
     same, and refused where it is opened unless it is allowed by name.
     """
-    _check_folder(out)
+    _check_folders(out, report)
     folder = default_folder(out) if raw is None else raw
+    if folder.absolute() in {path.absolute() for path in (out, report) if path is not None}:
+        raise click.BadParameter(f"expected a folder of its own, found {folder}", param_hint="--raw")
     if chip is None:
         if raw is None:
             raise click.UsageError("name a CHIP to measure, or --raw FOLDER to fit readings again", context)
-        found = refit(RawStore.open(folder))
+        with _fitted(folder):
+            found = refit(RawStore.open(folder))
     else:
         found = _measured(context, chip, folder, budget, seed)
+    flags = _flags(folder)
     found.save(out)
     if report is not None:
         write_report(found, report)
     assert found.verification is not None  # noqa: S101 - calibrate and refit verify
     if as_json:
-        click.echo(json.dumps({**_content(found.verification), **_record_content(found, out, report)}))
+        click.echo(
+            json.dumps(
+                {**verification_content(found.verification), **record_content(found, out, report), "flags": flags}
+            )
+        )
     else:
-        _print_record(found)
+        print_record(found)
         print_rows(
             [("record", str(out)), ("raw readings", str(folder)), *([("report", str(report))] if report else [])]
         )
@@ -86,103 +108,104 @@ def verify_command(context: click.Context, chip: str, record: Path, budget: int,
 
     Exits with 1 if it does not, or if so few shots cannot decide.
     """
-    calibration = Calibration.load(record)
-    with open_chip(chip, seed=seed) as opened, _progress(context) as bars:
+    calibration, began = Calibration.load(record), time.monotonic()
+    expired = _expired(calibration)
+    with _opened(chip, seed) as opened, _progress(context) as bars:
         found = verify(opened, calibration, budget=budget, seed=seed, progress=drawn(bars))
     if as_json:
-        click.echo(json.dumps(_content(found)))
+        more = {"seconds": time.monotonic() - began, "record": str(record), "expired": expired}
+        click.echo(json.dumps({**verification_content(found), **parameters_content(calibration), **more}))
     else:
-        _print_verification(found)
+        print_verification(found)
     return 0 if found.verdict == "pass" else EXIT_NO
 
 
-def _check_folder(out: Path) -> None:
-    if out.suffix.lower() != ".json" or not out.parent.is_dir():
-        raise click.BadParameter(f"expected a .json in a folder that exists, found {out}", param_hint="--out")
+def _check_folders(out: Path, report: Path | None) -> None:
+    """Before anything is measured, for a sweep may take hours."""
+    if out.suffix != ".json":
+        raise click.BadParameter(f"expected NAME.json, found {out}", param_hint="--out")
+    for path, option in ((out, "--out"), (report, "--report")):
+        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise click.BadParameter(
+                f"expected a file in a folder that exists and can be written, found {path}", param_hint=option
+            )
+
+
+def _expired(record: Calibration) -> bool:
+    """Says so, and says what the record's own verdict was, where a test of it that passes is no leave to use it."""
+    own = record.verification
+    if own is not None and own.verdict != "pass":
+        say(f"warning: the record of {record.chip_id} did not pass when it was made: its own verdict is {own.verdict}")
+    until = record.valid_until
+    if until is None or datetime.now(UTC) < until:
+        return False
+    say(f"warning: the record of {record.chip_id} was valid until {until:%Y-%m-%d}; calibrate again to renew it")
+    return True
+
+
+@contextmanager
+def _opened(spec: str, seed: int) -> Iterator[Chip]:
+    """A chip whose failure to close is told, and does not take the result away."""
+    chip = open_chip(spec, seed=seed)
+    try:
+        yield chip
+    finally:
+        try:
+            chip.close()
+        except Exception as error:
+            say(f"warning: chip {chip.spec.chip_id} could not be closed: {type(error).__name__}: {error}")
 
 
 def _measured(context: click.Context, chip: str, folder: Path, budget: int | None, seed: int) -> Calibration:
-    with open_chip(chip, seed=seed) as opened, _progress(context) as bars:
+    with _opened(chip, seed) as opened, _progress(context) as bars, _fitted(folder):
+        _say_finished(folder)
         try:
             return calibrate(opened, budget=budget, seed=seed, raw=folder, progress=drawn(bars))
         except KeyboardInterrupt:
             bars.note(f"what was measured is in {folder}; the same command goes on from there")
             raise
         except CalibrationError as error:
-            notes = "; ".join(getattr(error, "__notes__", ()))
-            raise type(error)(f"{error}{'; ' if notes else ''}{notes}") from error
+            parts = [str(error), *getattr(error, "__notes__", ())]
+            if str(folder) not in parts[0] and (folder / PLAN).exists():
+                parts.append(f"the readings are kept in {folder}")
+            raise type(error)("; ".join(parts)) from error
+
+
+@contextmanager
+def _fitted(folder: Path) -> Iterator[None]:
+    """Readings that no model fits can end in equations without a solution; that is an answer and no traceback."""
+    try:
+        yield
+    except (LinAlgError, ArithmeticError) as error:
+        raise CalibrationError(
+            f"the readings in {folder} cannot be fitted: {type(error).__name__}: {error}; they are kept, and "
+            f"photonic calibrate --raw {folder} fits them again; does every input and output of the chip answer?"
+        ) from error
+
+
+def _say_finished(folder: Path) -> None:
+    """Nothing is measured where a sweep was finished before: whoever expects new readings must know."""
+    if not (folder / PLAN).exists():
+        return
+    store = RawStore.open(folder)
+    if store.done == store.header.readings:
+        say(
+            f"{folder} holds a finished sweep, begun {store.started:%Y-%m-%d %H:%M} UTC: nothing is measured, its "
+            "readings are fitted again; delete it, or name another folder with --raw, to measure anew"
+        )
+
+
+def _flags(folder: Path) -> dict[str, int]:
+    """How many readings look wrong, by how; said as well, for they were fitted with the others."""
+    notes = RawStore.open(folder).notes
+    found = Counter(note.flag for note in notes if note.flag)
+    if found:
+        kinds = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
+        say(
+            f"warning: {sum(found.values())} of {len(notes)} readings look wrong ({kinds}) and were fitted all the same"
+        )
+    return dict(found)
 
 
 def _progress(context: click.Context) -> TerminalProgress:
     return TerminalProgress(begun=context.ensure_object(HeldWarnings).release)
-
-
-def _content(found: Verification) -> dict[str, Any]:
-    return {
-        "verdict": found.verdict,
-        "causes": list(found.causes),
-        "checks": [check.model_dump(mode="json") for check in found.checks],
-        "shots": found.shots,
-    }
-
-
-def _record_content(found: Calibration, out: Path, report: Path | None) -> dict[str, Any]:
-    run = found.provenance
-    return {
-        "chip": found.chip_id,
-        "parameters": [parameter.model_dump(mode="json") for parameter in found.parameters],
-        "goodness": found.goodness,
-        "drift": found.drift.model_dump(mode="json"),
-        "shots": None if run is None else run.shots,
-        "seconds": None if run is None else run.seconds,
-        "record": str(out),
-        "report": None if report is None else str(report),
-    }
-
-
-def _print_record(found: Calibration) -> None:
-    rows = [("parameter", "value", "± 95 %", "unit", "")]
-    rows += [_row(parameter) for parameter in found.parameters]
-    print_table(rows, left=(0, 3, 4))
-    click.echo()
-    assert found.verification is not None  # noqa: S101 - as above
-    _print_verification(found.verification)
-
-
-def _row(parameter: Parameter) -> tuple[str, str, str, str, str]:
-    if parameter.value is None:
-        needed = "" if parameter.shots_needed is None else f"; needs about {parameter.shots_needed:,} shots"
-        return parameter.name, parameter.status, "", parameter.unit, parameter.note + needed
-    error = "" if parameter.standard_error is None else f"{1.96 * parameter.standard_error:.2g}"
-    many = (
-        ""
-        if parameter.entries == 1
-        else f"mean of {parameter.entries}, from {parameter.low:.4g} to {parameter.high:.4g}"
-    )
-    return (
-        parameter.name,
-        f"{parameter.value:.5g}",
-        error,
-        parameter.unit,
-        "; ".join(filter(None, (many, parameter.note))),
-    )
-
-
-def _print_verification(found: Verification) -> None:
-    rows = [("check", "value", "interval", "margin", "verdict", "")]
-    for check in found.checks:
-        interval, margin = f"{check.low:.3g} .. {check.high:.3g}", f"{check.margin_low:.3g} .. {check.margin_high:.3g}"
-        needed = "" if check.shots_needed is None else f"; needs about {check.shots_needed:,} shots"
-        rows.append(
-            (
-                check.name,
-                f"{check.value:.3g} {check.unit}".rstrip(),
-                interval,
-                margin,
-                check.verdict,
-                check.worst + needed,
-            )
-        )
-    print_table(rows, left=(0, 4, 5))
-    causes = f" ({', '.join(found.causes)})" if found.causes else ""
-    click.echo(f"verdict: {found.verdict}{causes}, on {found.shots:,} shots")

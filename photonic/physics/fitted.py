@@ -193,8 +193,8 @@ def _refuse_other_chips(spec: ChipSpec, response: Response) -> None:
     noise, lowest = response.noise, spec.input_code_range[0]
     if spec.layout != "elementwise":
         raise CalibrationError(
-            f"chip {spec.chip_id} has layout {spec.layout!r}: its record lacks what each weight's code does (element, "
-            "curves), so it has no twin; take the simulated chip of a preset, such as 'sim:mesh-typical'"
+            f"chip {spec.chip_id} has layout {spec.layout!r}: its record says what a few measured programs do "
+            "and nothing of others, so it has no twin; take the simulated chip of a preset, such as 'sim:mesh-typical'"
         )
     if response.inputs.shape == "field" or spec.response.inputs.shape != response.inputs.shape:
         raise CalibrationError(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.types import AwareDatetime
 
+from photonic.errors import RecordError
 from photonic.records import files
 from photonic.records.base import Record
 from photonic.records.chip import ChipSpec, Response
@@ -87,6 +89,14 @@ class Provenance(Record):
     telemetry_start: dict[str, float] = Field(default_factory=dict)
     telemetry_end: dict[str, float] = Field(default_factory=dict)
 
+    @field_validator("telemetry_start", "telemetry_end", mode="before")
+    @classmethod
+    def _shown(cls, values: Any) -> Any:
+        """A monitor that showed nothing (NaN) is left out: it is no reason to lose a calibration."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
+
 
 class Calibration(Record):
     """The record that turns a chip into a backend; *nominal* when computed from the data sheet alone.
@@ -148,7 +158,12 @@ class Calibration(Record):
             RecordError: a key that no calibration has, or a value out of bounds.
         """
         content, arrays = files.read(path)
-        return cls(**{**content, "arrays": arrays})
+        try:
+            return cls(**{**content, "arrays": arrays})
+        except RecordError as error:
+            raise RecordError(
+                f"{path}: {error}; open it with the photonic that wrote it, or calibrate again"
+            ) from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes ``NAME.json`` and, where there are arrays, ``NAME.npz``, each whole or not at all.

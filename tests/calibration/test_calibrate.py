@@ -145,12 +145,6 @@ def test_the_plan_keeps_its_budget() -> None:
         make_plan(spec, least_budget(spec) - 1, seeds.generator("test", 2))
 
 
-def test_a_mesh_is_refused_by_name() -> None:
-    """Until meshes are calibrated, they are not half calibrated."""
-    with photonic.open_chip("sim:mesh-typical") as chip, pytest.raises(CalibrationError, match="layout 'program'"):
-        photonic.calibrate(chip)
-
-
 def test_outputs_in_another_order_are_named() -> None:
     """A driver that mixes up its outputs is no chip with odd weights."""
 

@@ -200,6 +200,29 @@ def test_power_failure_loses_only_what_was_not_synced(tmp_path: Path) -> None:
         RawStore.open(tmp_path / "x")
 
 
+@pytest.mark.parametrize("synced", [(), (2,), (5,), (2, 5), (3, 7)])
+@pytest.mark.parametrize("count", [1, 3, 5, 6])
+def test_readings_at_the_end_can_be_dropped(tmp_path: Path, count: int, synced: tuple[int, ...]) -> None:
+    """Wherever the marks stand: at once, opened again, and gone on with, the first ones are what they were."""
+    plan = plan_for()
+    with RawStore.create(tmp_path / "x", SPEC, plan, seed=3, budget=100) as store:
+        for index, reading in enumerate(plan):
+            store.append(answer(reading, index))
+            if index + 1 in synced:
+                store.flush()
+        store.drop_after(count)
+        store.drop_after(count + 1)  # nothing more
+        check(tmp_path / "x", count)
+    check(tmp_path / "x", count)
+    with RawStore.open(tmp_path / "x") as store:
+        for index, reading in enumerate(plan[count:], count):
+            assert same(store.reading(index - 1), answer(plan[index - 1], index - 1))
+            store.append(answer(reading, index))
+    check(tmp_path / "x", 7)
+    with pytest.raises(ClosedError):
+        store.drop_after(1)
+
+
 def test_any_edit_of_a_closed_store_is_refused(tmp_path: Path) -> None:
     """One flipped bit anywhere in the data, or in the line of any reading."""
     filled(tmp_path / "x").close()
