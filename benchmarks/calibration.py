@@ -1,161 +1,205 @@
-"""How good calibrations are, on simulated chips whose truth is hidden from them.
+"""How good calibrations are, on simulated chips whose truth is hidden from them (issue 4, "How good it must be").
 
-    python benchmarks/calibration.py                    # 60 devices of 16 x 16 of each kind (about 25 minutes)
-    python benchmarks/calibration.py --devices 10       # fewer
-    python benchmarks/calibration.py --large            # 64 x 64 with a million shots, 5 devices
+    python benchmarks/calibration.py rates --devices 60            # verdicts, and of a later test
+    python benchmarks/calibration.py efficiency --bounds 8         # squared errors against the Cramer-Rao bound
+    python benchmarks/calibration.py coverage                      # of the stated 95 % intervals
+    python benchmarks/calibration.py products                      # with the record and with the data sheet
+    python benchmarks/calibration.py wrong                         # twins that must be refused
+    python benchmarks/calibration.py rates,efficiency,coverage,products,wrong --keep results.jsonl --jobs 2
+    python benchmarks/calibration.py outside --devices 60          # chips that the model does not hold
+    python benchmarks/calibration.py large --devices 5             # 64 x 64, a million shots: time and verdict
+    python benchmarks/calibration.py chips                         # which conditions each kind of chip satisfies
 
-For each kind of chip: how many records pass their verification, how often the 95 % intervals of parameters hold the
-truth, how much nearer products are with the record than with the data sheet, and the time from plan to verdict. Every
-device and every run has seeds of its own; the calibration sees a proxy that has a spec and ``measure``.
+Several parts with a comma between share one calibration of each device. Every device and every run has seeds of its
+own; the calibration sees a proxy that has a spec and ``measure``. With ``--keep FILE`` finished devices are written to
+a file of JSON lines and are not measured again, whatever the number of devices: a long run can be interrupted. Give
+it another file after a change of the library.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from calibration_chips import KINDS, NEEDED, Truth
+from calibration_devices import PARTS, device_rows
+from calibration_outside import CHIPS, outside
+from calibration_tables import Row, at_most, collect, rate, share, table
+from calibration_wrong import TWINS
 
-import photonic
-from photonic.backends.chip import Chip, Conditions, Measurement
-from photonic.backends.simulated import SimulatedChip
-from photonic.physics.device import Device
-from photonic.records import Calibration
-
-SMALL = "n_inputs=16&n_outputs=16"
-CHIPS = {
-    "ring bank": f"sim:typical?{SMALL}",
-    "ring bank without leakage": f"sim:typical?{SMALL}&channel_leakage=false",
-    "crossbar": f"sim:crossbar-typical?{SMALL}",
-}
-LARGE = {"ring bank, 64 x 64": "sim:typical"}
-HEAD = (
-    "chip",
-    "devices",
-    "pass",
-    "undecided",
-    "fail",
-    "zeros in interval",
-    "V_pi",
-    "bias",
-    "noise terms",
-    "nominal / measured error",
-    "s, median",
-)
+SMALL = ("ring", "ring-alone", "crossbar", "ring-inl", "crossbar-inl", "ring-full", "crossbar-full")
+LARGE = ("ring-64",)
+_CONDITIONS = ("V(1,0) / V(0,0)", "correlation", "INL rms, LSB", "drift, degrees of freedom")
 
 
-class Proxy(Chip):
-    """Of a chip, its spec and ``measure``."""
+def rates(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    found = [row["rates"] for row in rows]
+    passed = [sum(each[name] == "pass" for each in found) for name in ("verdict", "later")]
+    failed = sum(each["verdict"] == "fail" for each in found)
+    causes = Counter(name for each in found for name in each["open"] + each["later open"])
+    seconds = [each["seconds"] for each in found]
+    return [
+        (kind, *(rate(n, len(found)) for n in passed), failed, f"{np.median(seconds):.0f}", _most(causes)),
+    ]
 
-    def __init__(self, chip: Chip) -> None:
-        super().__init__(chip.spec)
-        self._inner = chip
 
-    def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
-        return self._inner.measure(weights, inputs, conditions)
-
-
-@dataclass
-class Tally:
-    """Over the devices of one kind."""
-
-    verdicts: Counter[str] = field(default_factory=Counter)
-    inside: dict[str, list[bool]] = field(default_factory=dict)
-    gains: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def covered(self, *families: str) -> str:
-        """Share of the intervals of some families that hold the truth."""
-        values = [value for name in families for value in self.inside.get(name, [])]
-        return f"{100 * np.mean(values):.1f} %" if values else ""
-
-    def row(self, name: str) -> tuple[str, ...]:
-        """One row of the table."""
-        count = sum(self.verdicts.values())
-        return (
-            name,
-            str(count),
-            *(str(self.verdicts[verdict]) for verdict in ("pass", "not distinguishable", "fail")),
-            self.covered("zero"),
-            self.covered("v_pi"),
-            self.covered("bias"),
-            self.covered("thermal", "shot", "rin"),
-            f"{np.median(self.gains):.1f}",
-            f"{np.median(self.seconds):.0f}",
+def efficiency(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    found, lines = [row["efficiency"] for row in rows], list[tuple[object, ...]]()
+    bounded = [each["bound"] for each in found if "bound" in each]
+    for name in found[0]["mse"]:
+        mse = np.array([each["mse"][name] for each in found])
+        bias = np.array([each["bias"][name] for each in found])
+        error = bias.std(ddof=1) / len(bias) ** 0.5 if len(bias) > 1 else np.nan
+        shares = []
+        for model in ("documented, used", "documented, all", "of the true family, used", "of the true family, all"):
+            bound = [each[f"{model} readings"][name] for each in bounded if name in each.get(f"{model} readings", {})]
+            shares.append(f"{np.mean(bound) / mse.mean():.2f}" if bound and np.mean(bound) > 1e-15 else "-")
+        lines.append(
+            (kind, name, len(found), f"{mse.mean() ** 0.5:.2e}", f"{bias.mean():+.1e} +- {error:.0e}", *shares)
         )
+    return lines
 
 
-def one(spec: str, device: int, tally: Tally) -> None:
-    """Calibrates one device and compares the record with the truth."""
-    with photonic.open_chip(spec, seed=device) as chip:
-        assert isinstance(chip, SimulatedChip)
-        started = time.perf_counter()
-        record = photonic.calibrate(Proxy(chip), seed=device)
-        tally.seconds.append(time.perf_counter() - started)
-        assert record.verification is not None
-        tally.verdicts[record.verification.verdict] += 1
-        coverage(chip, device, record, tally)
-        tally.gains.append(nearer(chip, record))
+def coverage(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    found = [row["coverage"]["inside"] for row in rows]
+    names = list(dict.fromkeys(name for each in found for name in each))
+    pairs = {name: [each[name] for each in found if name in each] for name in names}
+    return [
+        (kind, name, sum(n for _, n in pairs[name]), share([h for h, _ in pairs[name]], [n for _, n in pairs[name]]))
+        for name in names
+    ]
 
 
-def coverage(chip: SimulatedChip, device: int, record: Calibration, tally: Tally) -> None:
-    """Whether 95 % intervals hold the truth, one by one."""
-    truth, a = Device.draw(chip.parameters, device), record.arrays
-    per_d = chip.spec.response.counts_per_d[0]
-    pairs = {
-        "zero": (a["zero_count"], a["zero_count_se"], truth.receiver.offset_d.numpy() * per_d),
-        "v_pi": (a["inverse_v_pi"], a["inverse_v_pi_se"], truth.transmitter.inverse_v_pi.numpy()),
-        "bias": (a["bias_rad"], a["bias_rad_se"], truth.transmitter.bias_rad.numpy()),
-    }
-    for name, (found, error, true) in pairs.items():
-        tally.inside.setdefault(name, []).extend((np.abs(found - true) < 1.96 * error).tolist())
-    for name, true in noise_in_gauge(chip, truth, record).items():
-        row = next(each for each in record.parameters if each.name == f"noise, {name}")
-        if row.low is not None and row.high is not None:
-            tally.inside.setdefault(name, []).append(row.low <= true <= row.high)
+def products(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    found = [row["products"] for row in rows]
+    counted = [each for each in found if each["nominal"] >= each["needed"]]
+    ratios = [each["nominal"] / each["calibrated"] for each in found]
+    good = sum(each["nominal"] >= 10 * each["calibrated"] for each in counted)
+    means = (f"{np.mean([each[name] for each in found]):.4f}" for name in ("nominal", "needed", "calibrated"))
+    holds = f"{len(counted)} of {len(found)}"
+    return [(kind, *means, holds, f"{np.median(ratios):.1f}", rate(good, len(counted)))]
 
 
-def noise_in_gauge(chip: SimulatedChip, truth: Device, record: Calibration) -> dict[str, float]:
-    """The true terms in the record's units: D = 1 is what its gains say, and the mean channel has power 1."""
-    noise, per_d = chip.parameters.noise, chip.spec.response.counts_per_d[0]
-    squared = float((truth.receiver.gain.numpy() * per_d) ** 2 @ (1 / record.arrays["counts_per_d"] ** 2)) / len(
-        truth.receiver.gain
-    )
-    power = float(truth.transmitter.power.mean())
-    return {"thermal": noise.thermal * squared, "shot": noise.shot * squared * power, "rin": noise.rin}
+def wrong(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    lines = list[tuple[object, ...]]()
+    for name in TWINS:
+        found = [row["wrong"][name] for row in rows]
+        wanted = "pass" if name == "right" else "fail"
+        hits = sum(each[0] == wanted for each in found)
+        causes = Counter(", ".join(each[1:]) or each[0] for each in found)
+        lines.append((kind, name, f"{rate(hits, len(found))} {wanted}", _most(causes)))
+    return lines
 
 
-def nearer(chip: SimulatedChip, record: Calibration) -> float:
-    """Rms error of random products with the nominal calibration over that with the record, noise averaged away."""
-    generator = torch.Generator().manual_seed(0)
-    n = chip.spec.n_inputs
-    weight, x = torch.randn(1, 2 * n, 3 * n, generator=generator), torch.rand(1, 30, 3 * n, generator=generator)
-    exact, errors = x @ weight.mT, []
-    for calibration in (Calibration.from_spec(chip.spec), record):
-        backend = photonic.CalibratedBackend(chip, calibration)
-        mean = torch.stack([backend.matmul(x, weight) for _ in range(200)]).mean(0)
-        errors.append(float((mean - exact).square().mean().sqrt()))
-    return errors[0] / errors[1]
+HEADS: dict[str, tuple[str, ...]] = {
+    "rates": ("chip", "calibration passes", "later test passes", "calibrations that fail", "s, median", "not passed"),
+    "efficiency": (
+        "chip", "family", "devices", "rms error", "mean error",
+        "bound / squared error: documented model, readings the fit uses", "all readings",
+        "true family, readings the fit uses", "all readings",
+    ),
+    "coverage": ("chip", "family", "intervals", "hold the truth"),
+    "products": (
+        "chip", "nominal error", "condition asks for", "calibrated error", "condition holds", "ratio, median",
+        "10 times smaller, where it holds",
+    ),
+    "wrong": ("chip", "twin", "refused", "causes"),
+}  # fmt: skip
+TABLES: dict[str, Callable[[str, Sequence[Row]], list[tuple[object, ...]]]] = {
+    "rates": rates,
+    "efficiency": efficiency,
+    "coverage": coverage,
+    "products": products,
+    "wrong": wrong,
+}
+
+
+def conditions(kind: str, rows: Sequence[Row]) -> tuple[object, ...]:
+    """Means over devices, and on how many of them each condition of issue 4 holds."""
+    found = np.array([row["conditions"] for row in rows])
+    cells = [
+        f"{found[:, k].mean():.2f} ({(found[:, k] >= least).sum()} of {len(found)})" for k, least in enumerate(NEEDED)
+    ]
+    return (kind, *cells, f"{(found >= NEEDED).all(1).sum()} of {len(found)}")
+
+
+def _most(causes: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in causes.most_common(4)) or "-"
+
+
+def small(given: argparse.Namespace, parts: list[str]) -> None:
+    """Tables of the parts for each kind, and the conditions of its devices."""
+    kinds = given.chips.split(",") if given.chips else SMALL
+    found: dict[str, list[Row]] = {}
+    for kind in kinds:
+        jobs = [
+            (kind, device, ",".join(parts), device < given.first + given.bounds)
+            for device in range(given.first, given.first + given.devices)
+        ]
+        every = collect(device_rows, jobs, given.keep, given.jobs)
+        for job, row in zip(jobs, every, strict=True):
+            if "error" in row:
+                print(f"{kind}, device {job[1]}: {row['error']}")
+        found[kind] = [row for row in every if "error" not in row]
+    full = {kind: rows for kind, rows in found.items() if rows}
+    table(("chip", *_CONDITIONS, "all"), [conditions(kind, rows) for kind, rows in full.items()])
+    for part in parts:
+        table(HEADS[part], [line for kind, rows in full.items() for line in TABLES[part](kind, rows)])
+
+
+def chips(given: argparse.Namespace) -> None:
+    """Conditions of every kind, without a calibration."""
+    lines = []
+    for kind, made in KINDS.items():
+        truths = [Truth(made.open(d), d) for d in range(given.first, given.first + given.devices)]
+        line = conditions(kind, [{"conditions": truth.conditions()} for truth in truths])
+        lines.append((*line, f"{made.preset} {made.text}"))
+    table(("chip", *_CONDITIONS, "all", "preset and options"), lines)
+
+
+def strangers(given: argparse.Namespace) -> None:
+    """Chips outside the family."""
+    names = [name for name in CHIPS if not given.chips or given.chips in name]
+    lines = []
+    for name in names:
+        jobs = [(name, device) for device in range(given.first, given.first + given.devices)]
+        rows = collect(outside, jobs, given.keep, given.jobs)
+        passes = sum(row["verdict"] == "pass" for row in rows)
+        causes = Counter(f"{row['verdict']}: {', '.join(row['causes'])[:90]}" for row in rows)
+        least = min(row["effect"] for row in rows)
+        bound = f"{passes} of {len(rows)} (at most {100 * at_most(passes, len(rows)):.0f} %)"
+        lines.append((name, f"{least:.1f}", bound, _most(causes)))
+    table(("effect", "least size, in margins", "passes", "verdicts and causes"), lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int)
+    every = ",".join(PARTS)
+    parser.add_argument("what", nargs="?", default=every, help="parts with a comma between, or outside, large, chips")
+    parser.add_argument("--devices", type=int, default=10)
     parser.add_argument("--first", type=int, default=1000, help="seed of the first device")
-    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--chips", help="kinds with a comma between; default: all small ones")
+    parser.add_argument("--bounds", type=int, default=4, help="devices whose Cramer-Rao bound is computed")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--keep", type=Path, help="file of finished devices")
     given = parser.parse_args()
-    torch.set_num_threads(2)
-    devices = given.devices or (5 if given.large else 60)
-    print("| " + " | ".join(HEAD) + " |")
-    print("| " + " | ".join("---" for _ in HEAD) + " |")
-    for name, spec in (LARGE if given.large else CHIPS).items():
-        tally = Tally()
-        for device in range(given.first, given.first + devices):
-            one(spec, device, tally)
-        print("| " + " | ".join(tally.row(name)) + " |", flush=True)
+    parts = given.what.split(",")
+    if given.what in ("outside", "chips"):
+        torch.set_num_threads(1)
+        (strangers if given.what == "outside" else chips)(given)
+        return
+    if given.what == "large":
+        given.chips, parts = given.chips or ",".join(LARGE), ["rates"]
+        torch.set_num_threads(2)
+    elif unknown := set(parts) - set(PARTS):
+        parser.error(f"unknown parts {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}, outside, large, chips")
+    else:
+        torch.set_num_threads(1)
+    small(given, parts)
 
 
 if __name__ == "__main__":

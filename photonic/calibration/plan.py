@@ -94,6 +94,11 @@ def _check_layout(spec: ChipSpec) -> None:
         raise CalibrationError(
             f"chip {spec.chip_id} has layout {spec.layout!r}; this version calibrates chips with a code for each weight"
         )
+    if spec.coupling != "dc":
+        raise CalibrationError(
+            f"chip {spec.chip_id} is {spec.coupling.upper()}-coupled: its counts follow what was measured before; "
+            "let the driver measure plus and minus in turn, and state dc for their difference"
+        )
 
 
 def least_budget(spec: ChipSpec) -> int:
@@ -120,6 +125,24 @@ def _with_references(
         yield reading
 
 
+def _powers(spec: ChipSpec) -> tuple[float, ...] | None:
+    """The laser powers that a chip offers; None: it has one.
+
+    Raises:
+        CalibrationError: it offers names instead of numbers, or nothing but darkness.
+    """
+    offered = spec.conditions.get("laser_power")
+    if offered is None:
+        return None
+    found = tuple(value for value in offered if not isinstance(value, str))
+    if len(found) < len(offered) or max(found, default=0.0) <= 0:
+        raise CalibrationError(
+            f"chip {spec.chip_id} offers laser_power {tuple(offered)}; expected numbers, of which 0 is dark and one is "
+            "above"
+        )
+    return found
+
+
 class _Planner:
     """Makes the readings of each part."""
 
@@ -127,8 +150,8 @@ class _Planner:
         self._spec, self._budget = spec, budget
         self._patterns = Patterns(spec, generator)
         self._m, self._n = spec.n_outputs, spec.n_inputs
-        lit = spec.conditions.get("laser_power")
-        self._lit: Mapping[str, float | str] = {} if lit is None else {"laser_power": max(float(v) for v in lit)}
+        lit = _powers(spec)
+        self._lit: Mapping[str, float | str] = {} if lit is None else {"laser_power": max(lit)}
         self._dark_offered = lit is not None and 0.0 in lit
 
     def _shots(self, part: str) -> int:

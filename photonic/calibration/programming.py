@@ -20,6 +20,7 @@ _MOST_KNOTS = 257
 _TURNS = 12
 _SETTLED = 3e-5  # of the misfit, from one turn to the next
 _SMOOTH_KNOTS = 33
+_STIFF = 1e-6  # of a curve, beside what readings say of it
 FAR = 1e6  # a target as far away as this makes the neighbours' part a sum
 
 Offsets = tuple[tuple[int, int], ...]
@@ -142,7 +143,8 @@ def misfit(spec: ChipSpec, data: Effective, found: Programming) -> Array:
     fit = _Fit(spec, data, found.crosstalk, found.curves)
     fit.raw, fit.coefficients, fit.scale = found.raw, found.neighbour, found.scale
     fit.refresh()
-    found_each: Array = np.nanmean(fit.residual() ** 2 * fit.weight, axis=(1, 2))
+    squares, known = fit.residual() ** 2 * fit.weight, ~np.isnan(data.matrix)
+    found_each: Array = np.where(known, squares, 0.0).sum((1, 2)) / np.maximum(known.sum((1, 2)), 1)
     return found_each
 
 
@@ -240,7 +242,7 @@ class _Fit:
         covariance = np.linalg.inv((features * weight.ravel()) @ features.T)
         solved = covariance @ (features @ (orthogonal(rest) * weight).ravel())
         self.coefficients = solved.reshape(-1, POWERS)
-        self._errors = np.sqrt(np.diag(covariance)).reshape(-1, POWERS)
+        self._errors = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(-1, POWERS)
         self._take()
 
     def improve_curves(self) -> None:
@@ -265,7 +267,11 @@ class _Fit:
             right += np.bincount(knot.ravel(), (share * slope * rest * self.weight).ravel(), knots)
             normal += np.diag(np.bincount(knot.ravel(), (share**2 * squared).ravel(), knots))
         beside = np.bincount(left.ravel(), (part * (1 - part) * squared).ravel(), knots)[:-1]
-        return np.asarray(np.linalg.solve(normal + np.diag(beside, 1) + np.diag(beside, -1), right), dtype=np.float64)
+        normal += np.diag(beside, 1) + np.diag(beside, -1)
+        # codes that were never met follow the ones beside them
+        bend = np.diff(np.eye(knots), n=2, axis=0)
+        normal += _STIFF * max(float(np.trace(normal)), 1.0) / knots * (bend.T @ bend + _STIFF * np.eye(knots))
+        return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
 
     def result(self) -> Programming:
         """What was found."""

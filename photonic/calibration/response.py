@@ -141,22 +141,23 @@ def _matrices(settings: Sequence[Setting], inputs: Inputs, zero: Array | None) -
 def _refuse_silent(spec: ChipSpec, data: Effective) -> None:
     """An output or an input whose matrix does not follow its codes at all, or was never usable, ends the fit."""
     centred = data.codes / spec.response.weight_code_one
-    known = np.where(np.isnan(data.matrix), 0.0, data.matrix)
-    slope = (known * centred).sum((0, 2)) / (centred**2).sum((0, 2))
-    error = np.sqrt(np.nanmean(data.variance) / (centred**2).sum((0, 2)))
-    dead = [str(i) for i in np.flatnonzero(np.isnan(data.matrix).all((0, 2)) | (np.abs(slope) < 5 * error))]
+    known = ~np.isnan(data.matrix)
+    weight = known / data.variance[..., None]
+    moves = np.where(known, data.matrix, 0.0) * centred * weight
+    strength = centred**2 * weight
+    slope, error = moves.sum((0, 2)), np.sqrt(strength.sum((0, 2)))
+    dead = [str(i) for i in np.flatnonzero(np.abs(slope) <= 5 * error)]
     if dead:
         raise CalibrationError(
             f"chip {spec.chip_id}: output {', '.join(dead)} does not answer to its weights in any usable reading; "
             "look at its detector, its order among the outputs, and its ADC's range"
         )
-    by_input = (known * np.sign(slope)[:, None] * centred).sum((0, 1))
-    error = np.sqrt(np.nanmean(data.variance) * (centred**2).sum((0, 1)))
-    dark = [str(j) for j in np.flatnonzero(by_input < 5 * error)]
+    by_input = (moves * np.sign(slope)[:, None]).sum((0, 1))
+    dark = [str(j) for j in np.flatnonzero(by_input <= 5 * np.sqrt(strength.sum((0, 1))))]
     if dark:
         raise CalibrationError(
-            f"chip {spec.chip_id}: the light of input {', '.join(dark)} reaches no output, whatever the weights; look at "
-            "its modulator and its source"
+            f"chip {spec.chip_id}: the light of input {', '.join(dark)} reaches no output, whatever the weights; "
+            "look at its modulator and its source"
         )
 
 

@@ -25,7 +25,8 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Rin = Literal["common", "per line"]
 
-_CLEAR = 4.0  # deviations that an output stays away from the rails, or it is left out of a point
+# deviations that an output stays away from the rails, or it is left out of a point; less where noise fills the range
+_CLEAR = (4.0, 2.0, 1.0)
 _LEAST = 1e-6  # variance, counts^2
 _SHARP = 0.9  # of the way to where negative fourth cumulants leave no spread of the second moments
 
@@ -120,13 +121,13 @@ def clear_of_rails(data: NoiseData) -> Flags:
     table = data.table
     if table is None:
         return np.ones(data.volts.shape, dtype=bool)
-    reach = _CLEAR * np.sqrt(np.diagonal(data.covariance, axis1=1, axis2=2)) + 1.0
-    keep: Flags = (data.volts - reach > table[:, 0]) & (data.volts + reach < table[:, -1])
-    if not keep.any():
-        raise CalibrationError(
-            "every output of every noise point is at a rail; measure with less light or lower weights"
-        )
-    return keep
+    spread = np.sqrt(np.diagonal(data.covariance, axis1=1, axis2=2))
+    for clear in _CLEAR:
+        reach = clear * spread + 1.0
+        keep: Flags = (data.volts - reach > table[:, 0]) & (data.volts + reach < table[:, -1])
+        if keep.any():
+            return keep
+    raise CalibrationError("every output of every noise point is at a rail; measure with less light or lower weights")
 
 
 def _least(data: NoiseData) -> float:
