@@ -129,7 +129,8 @@ def outside(name: str, device: int) -> Row:
         return {**row, "verdict": "refused", "causes": [f"{type(error).__name__}: {error}"]}
     assert record.verification is not None
     found = record.verification
-    return {**row, "verdict": found.verdict, "causes": list(found.causes), "model": dict(record.model)}
+    named = [f"suspect: {suspect.name}" for suspect in found.suspects]
+    return {**row, "verdict": found.verdict, "causes": [*found.causes, *named], "model": dict(record.model)}
 
 
 def effect(name: str, device: int) -> float:

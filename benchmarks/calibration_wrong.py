@@ -13,6 +13,7 @@ from calibration_tables import Row
 
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
+from photonic.calibration.driftnoise import predicted_points
 from photonic.calibration.fit import by_purpose
 from photonic.calibration.model import ChipModel
 from photonic.calibration.plan import make_retest
@@ -54,7 +55,7 @@ Changed = Callable[[Prediction, Points, ChipModel, NoiseModel], Prediction]
 def _verdict(later: dict[str, list[Taken]], twin: Twin, changed: Changed) -> list[str]:
     model, noise, drift = twin
     points = Points.of(model.spec, later["verify"])
-    prediction = changed(points.prediction(model, noise), points, model, noise)
+    prediction = changed(predicted_points(model.spec, later["verify"], model, noise, drift), points, model, noise)
     allan = allan_check(model.spec, later["allan"][0], model, noise, drift)
     found = verify_counts(prediction, allan)
     return [found.verdict, *found.causes]

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -102,7 +102,10 @@ class Backend(ABC):
     Attributes:
         site: the layer that this view is bound to.
         handle: a number of this view's own, for compiled code.
+        results_are_new: whether every result is a new tensor that nobody else holds, which a bias may be added to.
     """
+
+    results_are_new: ClassVar[bool] = False
 
     def __init__(self, spec: BackendSpec) -> None:
         self.spec = spec

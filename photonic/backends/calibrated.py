@@ -44,6 +44,8 @@ class CalibratedBackend(Backend):
         SpecError: an option that does not exist or does not fit the chip.
     """
 
+    results_are_new = True
+
     def __init__(
         self,
         chip: Chip,
@@ -102,7 +104,7 @@ class CalibratedBackend(Backend):
             else:
                 products = self._product(unfold(block, kernel, geometry), plan, encoded, dtype)
             parts.append(fold_output(products, block, weight, geometry))
-        return torch.cat(parts).to(x.dtype)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(x.dtype)
 
     def tiles(self, groups: int, outputs: int, inputs: int) -> tuple[int, int]:
         """Row tiles and column tiles (all groups) of a weight (groups, outputs, inputs), for inputs of both signs."""
@@ -221,8 +223,11 @@ class CalibratedBackend(Backend):
         """Codes (G C, b L, n) of the patches of images (b, C_in, *size)."""
         values = plan.scaled_images(x, geometry.groups)
         if plan.inputs == "time":
-            values = torch.cat([values.clamp(min=0), values.neg().clamp_(min=0)])
-        codes = self._encoder.inputs(values, encoded.cut)
+            # the code 0 stands for 0, so each number is encoded once, for the shot of its sign
+            codes, positive = self._encoder.inputs(values.abs(), encoded.cut), values > 0
+            codes = torch.cat([codes * positive, codes.masked_fill(positive, 0)])
+        else:
+            codes = self._encoder.inputs(values, encoded.cut)
         return tile_patches(codes, kernel, geometry, encoded.cut, self.chip.spec.dark_code)
 
     def _ask(self, inputs: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
@@ -236,7 +241,7 @@ class CalibratedBackend(Backend):
         if self._options.shots > 1:
             y = y.reshape(y.shape[0], self._options.shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]
-        return encoding.decode_signs(y, sums, plan.inputs, plan.weights) * plan.scale
+        return encoding.decode_signs(y, sums, plan.inputs, plan.weights).mul_(plan.scale)
 
     def _measured(self, encoded: EncodedWeight, inputs: Tensor, plan: Plan) -> Measurement:
         """What the chip gives for codes (G C, b, n), shown to the layer's observer."""

@@ -82,6 +82,7 @@ class Chip(ABC):
         self._resident = ResidentTiles(spec.resident_tiles)
         self._known = KnownGrids(spec.code_dtype)
         self._grid: Grid | None = None
+        self._programmed = 0  # tiles of this call that settle
         self._count_dtype = spec.count_dtype
 
     @abstractmethod
@@ -128,7 +129,7 @@ class Chip(ABC):
         with self._lock:
             self._check_open()
             self._grid = self._met(grid, weights, inputs.shape[-1], outputs)
-            programmed = self._resident.visit(self._grid.visit)
+            programmed = self._programmed = self._resident.visit(self._grid.visit)
             started = time.perf_counter()
             try:
                 result = self._measure(*self._padded(weights, inputs, outputs), settings)

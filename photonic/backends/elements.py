@@ -1,6 +1,6 @@
 """The weight elements of a measured chip, and the codes that give wanted weights: its programming, inverted.
 
-    w_ij = w0_ij + (t - w0_ij) sum_l sum_q n_lq s(c_neighbour)^(q + 1),  w0_ij = sum_q e_ijq h_q(c_ij)
+    t - w_ij = (t - w0_ij) prod_l (1 - sum_q n_lq s(c_neighbour)^(q + 1)),  w0_ij = sum_q e_ijq h_q(c_ij)
 
 h are curves of the code that all elements share, piecewise linear: h_0 = 1, h_1 = s. A calibration fits the equations;
 here they are solved for the codes.
@@ -187,12 +187,12 @@ def _polynomial(s: Tensor, coefficients: list[float]) -> Tensor:
 
 
 def _gathered(terms: list[Tensor], offsets: tuple[tuple[int, int], ...]) -> Tensor:
-    """Sum over l of terms[l][..., i + rows_l, j + columns_l]; beyond the edges there is none."""
-    found = torch.zeros_like(terms[0])
+    """1 - product over l of 1 - terms[l][..., i + rows_l, j + columns_l]; beyond the edges there is none."""
+    left = torch.ones_like(terms[0])
     for term, (rows, columns) in zip(terms, offsets, strict=True):
-        here, there = _overlap(found.shape[-2], rows), _overlap(found.shape[-1], columns)
-        found[..., here[0], there[0]] += term[..., here[1], there[1]]
-    return found
+        here, there = _overlap(left.shape[-2], rows), _overlap(left.shape[-1], columns)
+        left[..., here[0], there[0]] *= 1 - term[..., here[1], there[1]]
+    return 1 - left
 
 
 def _overlap(size: int, step: int) -> tuple[slice, slice]:
@@ -209,7 +209,8 @@ def _most_taken(
     if not offsets:
         return curve.new_zeros(2, *shape)
     s = torch.linspace(float(curve.min()), float(curve.max()), _SAMPLES, dtype=curve.dtype)
-    ends = [torch.stack(torch.aminmax(_polynomial(s, row))) for row in neighbour.tolist()]
+    # one that takes all leaves nothing, whatever the others do
+    ends = [torch.stack(torch.aminmax(_polynomial(s, row))).clamp_(max=1.0) for row in neighbour.tolist()]
     return _gathered([end.view(2, 1, 1).expand(2, *shape) for end in ends], offsets)
 
 

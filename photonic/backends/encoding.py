@@ -356,11 +356,16 @@ def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
     rows, _, b, m = counts.shape
     grid = counts.unflatten(1, (cut.groups, cut.columns))
     weights = factor.unflatten(1, (cut.groups, cut.columns))
-    y = grid[:, :, 0] * weights[:, :, 0]
-    if cut.columns > 1:
-        column = torch.empty_like(y)  # one, so that it stays in cache
+    dtype = torch.promote_types(counts.dtype, factor.dtype)
+    y = torch.empty(cut.groups, b, rows * m, dtype=dtype, device=factor.device)
+    by_tile = y.unflatten(2, (rows, m)).permute(2, 0, 1, 3)
+    offset = encoded.offset.unflatten(2, (rows, m)).permute(2, 0, 1, 3)
+    step = max(1, _CACHED_ELEMENTS // (2 * cut.groups * rows * m))  # of shots, which stay in cache
+    for start in range(0, b, step):
+        part, here = by_tile[:, :, start : start + step], grid[:, :, :, start : start + step]
+        column = torch.empty(part.shape, dtype=dtype, device=y.device)
+        torch.mul(column.copy_(here[:, :, 0]), weights[:, :, 0], out=part)
         for c in range(1, cut.columns):
-            y.addcmul_(column.copy_(grid[:, :, c]), weights[:, :, c])
-    y = y.permute(1, 2, 0, 3).reshape(cut.groups, b, rows * m)
-    products: Tensor = y - encoded.offset
-    return products[..., : cut.outputs]
+            part.addcmul_(column.copy_(here[:, :, c]), weights[:, :, c])
+        part.sub_(offset)
+    return y[..., : cut.outputs]

@@ -34,7 +34,7 @@ class FromRecord:
 
     @classmethod
     def of(cls, calibration: Calibration) -> FromRecord:
-        """Builds the device; at the moment of the measurement: drift is not part of it.
+        """Builds the device; its drift is taken for noise, and simulated in ``drifting`` alone.
 
         Raises:
             ArraysError: nothing was measured, or arrays are missing or do not fit the chip.
@@ -46,8 +46,17 @@ class FromRecord:
                 f"the record of {calibration.chip_id} is nominal and lacks the chip's spec and all arrays: nothing was "
                 "measured; calibrate the chip, or open its preset (sim:PRESET)"
             )
-        parameters = FittedParameters.of(spec, calibration.response)
+        parameters = FittedParameters.of(spec, calibration.response, calibration.drift.within)
         return cls(calibration, parameters, device_of(parameters, spec.response.inputs, calibration.arrays))
+
+    @property
+    def drifting(self) -> FittedParameters:
+        """The parameters with the drift that the record holds, for a chip with a clock.
+
+        Raises:
+            CalibrationError: a drift that cannot be simulated.
+        """
+        return self.parameters.drifting(self.calibration.drift)
 
 
 def loaded(source: RecordSource) -> Calibration:

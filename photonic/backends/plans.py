@@ -103,10 +103,6 @@ class Plan:
             return self.scaled(x)
         return x / _over_channels(encoding.nonzero(self.scale), x, groups)
 
-    def unscaled_images(self, y: Tensor, groups: int) -> Tensor:
-        """Images (B, G x C, *size) in the layer's units; overwrites them."""
-        return y.mul_(_over_channels(self.scale, y, groups) if isinstance(self.scale, Tensor) else self.scale)
-
 
 def _over_channels(scale: Tensor, x: Tensor, groups: int) -> Tensor:
     """(G, 1, 1) to (1, G x C, 1, ...)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,13 +16,14 @@ from photonic.backends.tilecache import TileCache
 from photonic.errors import ChipError, RecordError, SpecError
 from photonic.physics.detection import Gain
 from photonic.physics.device import Device
-from photonic.physics.evaluation import Evaluation, Source, Tiles
+from photonic.physics.evaluation import Evaluation, Factors, Source, Tiles
 from photonic.physics.fewshots import FEW, FEW_WEIGHTS, FewShots
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
-from photonic.physics.timeline import Moment, Timeline
+from photonic.physics.timeline import Moment, Part, Span, Timeline
 from photonic.records import Calibration
 
+_INSTANT = Span(1, 1, 0, 0.0, 0.0)
 LIMITS = ("resident_tiles", "max_counts_bytes", "max_saturated_fraction")
 
 
@@ -71,11 +72,17 @@ class SimulatedChip(Chip):
             truth = record.device
             self.calibration = record.calibration.replaced(chip_id=spec.chip_id)
         self._evaluation = Evaluation(
-            parameters, truth, spec.response.counts_per_d[0], spec.count_range, self._streams.draws
+            parameters,
+            truth,
+            spec.response.counts_per_d[0],
+            spec.count_range,
+            spec.input_code_range,
+            self._streams.draws,
         )
         # whether tiles are the same at every reading
         self._steady = self._timeline.steady and truth.optics.repeatable and parameters.temperature_error_k == 0
         self._cache = TileCache(at_once=spec.layout == "program")
+        self._counted = spec.count_dtype
         self._dtype = torch.float64 if torch.float64 in (spec.code_dtype, spec.count_dtype) else torch.float32
 
     def state(self) -> dict[str, Any]:
@@ -100,27 +107,64 @@ class SimulatedChip(Chip):
 
     def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Measurement:
         self._streams.begin_call()
-        moment = self._timeline.begin(self._streams.draws.first)
         few = self._made(inputs.shape[1], conditions)
-        if few is None:
-            with torch.no_grad(), torch.autocast("cpu", enabled=False):
-                counts = self._evaluated(weights, inputs, conditions, moment)
-        else:
-            counts = torch.from_numpy(few.counts(inputs.numpy()))
+        if few is not None:  # of a chip on which nothing drifts
+            moment, _ = self._timeline.begin(self._streams.draws.first, _INSTANT)
+            return Measurement(torch.from_numpy(few.counts(inputs.numpy())), telemetry=Telemetry(moment))
+        moment, parts = self._timeline.begin(self._streams.draws.first, self._span(weights, inputs))
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            warmth = self._warmth(weights, inputs.shape[1])
+            if parts:
+                counts = self._in_parts(weights, inputs, conditions, parts, warmth)
+            else:
+                counts = self._evaluated(weights, inputs, conditions, moment, warmth)
         return Measurement(counts, telemetry=Telemetry(moment))
 
-    def _evaluated(self, weights: Tensor, inputs: Tensor, conditions: Conditions, moment: Moment) -> Tensor:
+    def _span(self, weights: Tensor, inputs: Tensor) -> Span:
+        (rows, columns), p = weights.shape[:2], self.parameters
+        settle_s = p.settle_time_s * self._programmed / max(1, rows * columns)
+        return Span(rows, columns, inputs.shape[1], settle_s, 1 / p.symbol_rate_hz)
+
+    def _in_parts(
+        self, weights: Tensor, inputs: Tensor, conditions: Conditions, parts: Sequence[Part], warmth: Tensor | None
+    ) -> Tensor:
+        """Counts of a call in which something drifts."""
+        counts = torch.empty(*weights.shape[:2], inputs.shape[1], self._outputs(weights, inputs), dtype=self._counted)
+        for part in parts:
+            here = part.rows, part.columns
+            settings = {k: v[here] if isinstance(v, Tensor) else v for k, v in conditions.items()}
+            begin = part.shots.start or 0
+            # modulators remember: a few shots before are sent once more, and not read
+            lead = min(begin, self._evaluation.remembered)
+            some = inputs[part.columns, begin - lead : part.shots.stop]
+            warm = None if warmth is None else warmth[here]
+            found = self._evaluated(weights[here], some, settings, part.moment, warm)
+            counts[(*here, part.shots)] = found[:, :, lead:]
+        return counts
+
+    def _outputs(self, weights: Tensor, inputs: Tensor) -> int:
+        return self.spec.n_outputs if self.spec.layout == "program" else weights.shape[-1] // inputs.shape[-1]
+
+    def _evaluated(
+        self, weights: Tensor, inputs: Tensor, conditions: Conditions, moment: Moment, warmth: Tensor | None
+    ) -> Tensor:
         analog = conditions.get("analog_gain", 1.0)
-        source = Source(float(conditions.get("laser_power", 1.0)) * moment.laser, moment.bias_rad)
-        m = self.spec.n_outputs if self.spec.layout == "program" else weights.shape[-1] // inputs.shape[-1]
+        power, moving, factors = float(conditions.get("laser_power", 1.0)), moment.gain, Factors()
+        if isinstance(moment.laser, Tensor) or (moving is not None and moving.ndim > 1):
+            laser = moment.laser if isinstance(moment.laser, Tensor) else None
+            factors, moving = Factors(laser, moving), None
+        source = Source(power if isinstance(moment.laser, Tensor) else power * moment.laser, moment.bias_rad)
+        m = self._outputs(weights, inputs)
         analog = analog if isinstance(analog, Tensor) else float(analog)
-        gain = self._evaluation.gain(m, analog, moment.gain, self._dtype)
-        tiles = self._tiles(weights, inputs, gain, moment)
+        gain = self._evaluation.gain(m, analog, moving, self._dtype)
+        kelvin = _kelvin(weights, moment, warmth)
+        drifting = any(value is not None for value in (kelvin, moment.phase_rad, moment.bias_rad, moving))
+        tiles = self._tiles(weights, inputs, gain, moment, kelvin, drifting)
         few = self._make(tiles, gain, inputs.shape[1], conditions)
         if few is not None:
             return torch.from_numpy(few.counts(inputs.numpy()))
-        counts = torch.empty(*weights.shape[:2], inputs.shape[1], m, dtype=self.spec.count_dtype)
-        self._evaluation.counts(inputs, tiles, gain, source, counts)
+        counts = torch.empty(*weights.shape[:2], inputs.shape[1], m, dtype=self._counted)
+        self._evaluation.counts(inputs, tiles, gain, source, counts, factors)
         return counts
 
     def _few(self, shots: int) -> bool:
@@ -144,7 +188,7 @@ class SimulatedChip(Chip):
         """Makes a grid ready for few shots; keeps it when it comes a second time, which it never does in training."""
         if not self._few(shots) or "laser_power" in conditions:
             return None
-        few, grid = self._evaluation.few_shots(tiles, gain, self.spec.input_code_range), self._grid
+        few, grid = self._evaluation.few_shots(tiles, gain), self._grid
         if few is not None and grid is not None and grid.calls > 1:
             settings = {
                 name: value.clone() if isinstance(value, Tensor) else value for name, value in conditions.items()
@@ -152,9 +196,10 @@ class SimulatedChip(Chip):
             grid.made = settings, few
         return few
 
-    def _tiles(self, weights: Tensor, inputs: Tensor, gain: Gain, moment: Moment) -> Tiles:
+    def _tiles(
+        self, weights: Tensor, inputs: Tensor, gain: Gain, moment: Moment, kelvin: Tensor | None, drifting: bool
+    ) -> Tiles:
         """The tiles, from the cache where nothing but their codes and the gain decides about them."""
-        kelvin = self._kelvin(weights, inputs.shape[1], moment)
         n = inputs.shape[-1]
 
         def compute() -> Tiles:
@@ -162,24 +207,30 @@ class SimulatedChip(Chip):
             around = Surroundings(self._streams.draws.first, each, moment.phase_rad)
             return self._evaluation.tiles(weights, n, gain, moment.bias_rad, around)
 
-        drifting = any(value is not None for value in (kelvin, moment.phase_rad, moment.bias_rad, moment.gain))
         if drifting or not self._evaluation.device.optics.repeatable:
             return compute()
         return self._cache.get(weights, n, gain, compute)
 
-    def _kelvin(self, weights: Tensor, shots: int, moment: Moment) -> Tensor | None:
-        """Temperature (R, C) of each tile while it is read; None: as the data sheet has it."""
+    def _warmth(self, weights: Tensor, shots: int) -> Tensor | None:
+        """Temperature (R, C) that earlier tiles leave to each; None: no tile leaves any."""
         p = self.parameters
         if p.thermal_memory_k == 0:
-            return None if moment.kelvin == 0 else torch.full(weights.shape[:2], moment.kelvin, dtype=torch.float64)
+            return None
         low, high = p.weight_code_range
         loads = (weights.to(torch.float64) - p.dead_code).abs().mean(-1) / (high - low)
         tile_s = p.settle_time_s + shots / p.symbol_rate_hz
-        return self._timeline.warmth(loads.flatten(), tile_s).view_as(loads) + moment.kelvin
+        return self._timeline.warmth(loads.flatten(), tile_s).view_as(loads)
 
     def _spent(self, usage: Usage) -> None:
         spec = self.spec
         self._timeline.advance(usage.tiles_programmed * spec.settle_time_s + usage.shots * spec.shot_time_s)
+
+
+def _kelvin(weights: Tensor, moment: Moment, warmth: Tensor | None) -> Tensor | None:
+    """Temperature (R, C) of each tile while it is read; None: as the data sheet has it."""
+    if warmth is None:
+        return None if moment.kelvin == 0 else torch.full(weights.shape[:2], moment.kelvin, dtype=torch.float64)
+    return warmth + moment.kelvin
 
 
 def _same(one: Conditions, other: Conditions) -> bool:
@@ -224,7 +275,7 @@ def open_simulated(
     """
     if preset.endswith(SUFFIX):
         record, name = open_record("sim", preset, options)
-        return SimulatedChip(record.parameters, seed=seed, purpose=purpose, chip_id=name, record=record)
+        return SimulatedChip(record.drifting, seed=seed, purpose=purpose, chip_id=name, record=record)
     preset = preset or "typical"
     limits = {name: options.pop(name) for name in LIMITS if name in options}
     parameters = preset_parameters("sim", preset, options, LIMITS)
@@ -264,4 +315,4 @@ def twin(
     """
     given = accepted(loaded(calibration), allow_failed=allow_failed, allow_expired=allow_expired)
     record, name = FromRecord.of(given), f"twin of {given.chip_id}"
-    return SimulatedChip(record.parameters, seed=seed or 0, purpose=purpose, chip_id=name, record=record)
+    return SimulatedChip(record.drifting, seed=seed or 0, purpose=purpose, chip_id=name, record=record)

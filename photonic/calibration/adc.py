@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Kind = Literal["none", "pooled", "binary", "per output"]
 
+_KINDS: tuple[Kind, ...] = ("none", "pooled", "binary", "per output")
 UNDECIDED_LSB = 0.25  # a transition with a larger standard error is not identified: worse than an ideal one's guess
 _BINS = 10  # of the predicted value, per standard deviation
 _REACH = 4.0  # standard deviations from which a transition is seen
@@ -32,6 +33,7 @@ _FOLDS = 16  # blocks of readings that take turns in fitting and judging
 _STEPS = 50
 _STRAY = 1e-4  # share of readings that may have any count
 _LEAST = 1e-12
+_PROBIT = 1.806  # integral of phi^2 / (Phi (1 - Phi))
 
 
 class Inl(NamedTuple):
@@ -80,6 +82,8 @@ def fit_inl(
     """
     _check(volts, counts, sigma, count_range)
     ideal = np.arange(count_range[0] + 0.5, count_range[1])
+    if kind is None and _least_error(volts, sigma, count_range) > UNDECIDED_LSB:
+        return _nothing(volts.shape[1], ideal)
     grid = _Grid.over(sigma, count_range, ideal)
     half = np.arange(len(volts)) * _FOLDS // len(volts) % 2
     halves = [[grid.tally(volts[half == j, i], counts[half == j, i], sigma[half == j, i]) for j in (0, 1)]
@@ -101,6 +105,33 @@ def fit_inl(
     return Inl(chosen, transitions, error, identified, line, gains, errors)
 
 
+def _least_error(volts: Array, sigma: Array, count_range: tuple[float, float]) -> float:
+    """Standard error, LSB, of the transition that is met most often, all outputs taken together."""
+    least = float(sigma.min())
+    edges = np.linspace(*count_range, 1 + max(1, int((count_range[1] - count_range[0]) / max(1.0, least))))
+    most = float(np.histogram(volts, edges)[0].max())
+    return _probit_error(least, most / float(edges[1] - edges[0]))
+
+
+def _probit_error(sigma: float, density: float) -> float:
+    """Standard error of a transition, ``density`` being readings per LSB: each has information 1.806 / sigma in all."""
+    return math.sqrt(sigma / (_PROBIT * density)) if density > 0 else math.inf
+
+
+def _nothing(outputs: int, ideal: Array) -> Inl:
+    """Where there are so many codes, or so few readings, that none of the transitions can be identified."""
+    shape = outputs, len(ideal)
+    return Inl(
+        kind="none",
+        transitions=np.broadcast_to(ideal, shape).copy(),
+        standard_error=np.full(shape, np.inf),
+        identified=np.zeros(shape, dtype=np.bool_),
+        line=np.zeros((outputs, 2)),
+        held_out=dict.fromkeys(_KINDS, 0.0),
+        held_out_se=dict.fromkeys(_KINDS, 0.0),
+    )
+
+
 @dataclass(frozen=True)
 class _Tally:
     """Counts of one output by bins of the predicted value, bins without any left out.
@@ -118,6 +149,13 @@ class _Tally:
     variance: Array
     codes: Array
     grid: _Grid
+
+    @property
+    def least_error(self) -> float:
+        """Standard error, LSB, of the transition that is met most often, by the density of readings around it."""
+        around = np.convolve(self.n, np.ones(_BINS))
+        sigma = np.sqrt((self.variance / np.maximum(self.n, 1.0))[self.n > 0].min(initial=np.inf))
+        return _probit_error(float(sigma), float(around.max()) / (_BINS * self.grid.width))
 
     def __add__(self, other: _Tally) -> _Tally:
         return _Tally(
@@ -145,8 +183,8 @@ class _Grid:
     def over(cls, sigma: Array, count_range: tuple[float, float], ideal: Array) -> _Grid:
         """Bins that cover the transitions of an ADC and all that can reach them."""
         widest = float(sigma.max())
-        width = min(0.25, float(np.median(sigma)) / _BINS)
-        pad = math.ceil(_REACH * widest + _SPAN_LSB)
+        width = float(np.median(sigma)) / _BINS
+        pad = math.ceil(_REACH * widest + _SPAN_LSB + width / 2)
         start, end = count_range[0] - pad, count_range[1] + pad
         middles = start + width * (np.arange(math.ceil((end - start) / width)) + 0.5)
         return cls(start, width, (np.round(middles) - count_range[0]).clip(0, len(ideal)).astype(np.int64), pad)
@@ -200,13 +238,21 @@ class _Fit:
     @classmethod
     def of(cls, tally: _Tally, ideal: Array) -> _Fit:
         """By maximum likelihood; nothing is identified where fewer than 3 transitions are."""
+        raw, sigma = np.zeros_like(ideal), float(np.sqrt(tally.variance.sum() / max(1.0, tally.n.sum())))
+        nothing = cls(raw, np.full_like(ideal, np.inf), ideal, sigma)
+        if tally.least_error > UNDECIDED_LSB:
+            return nothing
         found, error = _probit(tally, ideal)
-        known, raw = np.isfinite(error), np.zeros_like(ideal)
-        sigma = float(np.sqrt(tally.variance.sum() / max(1.0, tally.n.sum())))
+        known = np.isfinite(error)
         if known.sum() < 3:
-            return cls(raw, np.full_like(ideal, np.inf), ideal, sigma)
+            return nothing
         raw[known] = isotonic_regression(found[known], weights=error[known] ** -2).x - ideal[known]
         return cls(raw, error, ideal, sigma)
+
+    @property
+    def known(self) -> bool:
+        """Whether any transition is."""
+        return bool(np.isfinite(self.error).any())
 
     def line(self, inl: Array | float = 0.0) -> Array:
         """(2,) offset and slope of what lies above ``inl`` (K,)."""
@@ -273,20 +319,22 @@ def _probit(tally: _Tally, ideal: Array) -> tuple[Array, Array]:
 
 def _held_out(halves: list[list[_Tally]], ideal: Array) -> tuple[dict[Kind, float], dict[Kind, float]]:
     """Gain over "none" in nats per reading and its standard error, either half judged by the fit to the other."""
-    kinds: tuple[Kind, ...] = ("none", "pooled", "binary", "per output")
-    sums = {kind: np.zeros(2) for kind in kinds}
+    sums = {kind: np.zeros(2) for kind in _KINDS}
     total = 0.0
     for fit, judge in ((0, 1), (1, 0)):
         shared = _Fit.of(_sum([pair[fit] for pair in halves]), ideal)
         for pair in halves:
             own = _Fit.of(pair[fit], ideal)
+            total += float(pair[judge].n.sum())
+            if not (own.known or shared.known):
+                continue
             plain = _log_likelihood(pair[judge], ideal + _straight(own.line(), ideal))
-            for kind, inl in zip(kinds[1:], (shared.inl, own.binary.inl, own.inl), strict=True):
+            curves = (shared.inl, own.binary.inl, own.inl) if own.known else (shared.inl,)
+            for kind, inl in zip(_KINDS[1:], curves, strict=False):
                 line = _straight(own.line(inl), ideal)  # every output keeps its own: gain and offset are no INL
                 gain = _log_likelihood(pair[judge], ideal + inl + line) - plain
                 weighted = pair[judge].codes[pair[judge].n > 0]
                 sums[kind] += [float((weighted * gain).sum()), float((weighted * gain**2).sum())]
-            total += float(pair[judge].n.sum())
     total = max(total, 1.0)
     gains = {kind: float(values[0] / total) for kind, values in sums.items()}
     errors = {kind: float(np.sqrt(max(0.0, v[1] / total - (v[0] / total) ** 2) / total)) for kind, v in sums.items()}

@@ -29,15 +29,15 @@ from scipy.special import stdtrit
 from photonic.calibration.allan import least_degrees
 from photonic.calibration.equivalence import Confidence, Statements, decide, overall
 from photonic.calibration.pit import LEVELS, coverage, uniformity
-from photonic.calibration.pooled import NOTHING, Sample, ratio, ratio_bounds, rms
+from photonic.calibration.pooled import Sample, ratio_bounds, rms
 from photonic.calibration.predicted import Prediction
+from photonic.calibration.ratios import common_mode_statements, ratio_statements
 from photonic.errors import RangeError, ShapeError
 from photonic.records.calibration import Check, Verification
 
 Array = NDArray[np.float64]
 
 MEAN_LSB, MEAN_SIGMA = 0.25, 0.1
-RATIO = 0.1
 SHAPE = 0.02
 ALLAN = 1.5
 
@@ -73,7 +73,12 @@ class AllanSeries:
             raise RangeError("readings must be finite, predicted Allan deviations finite and positive")
 
 
-def verify_counts(prediction: Prediction, allan: AllanSeries | None = None, level: float = 0.95) -> Verification:
+def verify_counts(
+    prediction: Prediction,
+    allan: AllanSeries | None = None,
+    level: float = 0.95,
+    more: Sequence[Statements] = (),
+) -> Verification:
     """Whether counts match their prediction: every check, and the verdict on all (see ``equivalence``).
 
     ``causes`` are those of checks that fail, the first ones first. The PIT and the sum over outputs see every error of
@@ -84,11 +89,12 @@ def verify_counts(prediction: Prediction, allan: AllanSeries | None = None, leve
         prediction: counts that were not used by the fit, and what the record says of them.
         allan: a series for the drift; None: drift is not verified.
         level: probability that a verdict of pass is right, and that one of fail is.
+        more: statements on the fit, which must hold for a pass.
     """
     sample = Sample(prediction)
-    statements = [*_mean_errors(sample), *_variance_ratios(sample), shape(prediction)]
-    common, covariance = _common_mode(sample)
-    statements += [common] if allan is None else [common, allan_ratios(allan)]
+    statements = [*_mean_errors(sample), *ratio_statements(sample), shape(prediction)]
+    common, covariance = common_mode_statements(sample)
+    statements += [common, *([] if allan is None else [allan_ratios(allan)]), *more]
     confidence = Confidence(level, len(statements))
     checks = tuple(decide(each, confidence) for each in statements)
     return Verification(
@@ -113,9 +119,10 @@ def variance_ratios(prediction: Prediction) -> tuple[Statements, Statements]:
 
     Its standard error is that of a variance with the excess kurtosis k of the predicted counts, V^2 (2 / nu + k / n) in
     square, and with what outputs share. It is enlarged by how much more than this blocks of repeats differ, and by what
-    the error of the predicted means makes of the predicted variances.
+    the error of the predicted means makes of the predicted variances. Points where next to nothing varies, as at a
+    rail, make no statement (``ratios``).
     """
-    return _variance_ratios(Sample(prediction))
+    return ratio_statements(Sample(prediction))
 
 
 def shape(prediction: Prediction) -> Statements:
@@ -150,7 +157,7 @@ def common_mode(prediction: Prediction) -> Statements:
     Points count by how much of the sum's variance is covariance. Where the record says that nothing is shared, mu is
     the output itself, as of a factor common to all (RIN), so that one which the record lacks is found.
     """
-    return _common_mode(Sample(prediction))[0]
+    return common_mode_statements(Sample(prediction))[0]
 
 
 def allan_ratios(series: AllanSeries) -> Statements:
@@ -199,66 +206,6 @@ def _mean_errors(sample: Sample) -> tuple[Statements, Statements]:
         for kind, (value, error, bounds), high in zip(("point", "output"), (by_point, by_output), margin, strict=True)
     )  # fmt: skip
     return point, output
-
-
-def _variance_ratios(sample: Sample) -> tuple[Statements, Statements]:
-    expected, shared = sample.moments.variance, sample.shared
-    weight = 1 / (expected + 1 / 12)  # all points count alike, but those at a rail, where nothing varies
-    single = 2 * expected**2 / (sample.length - 1) + sample.moments.excess / sample.length
-    own = weight**2 * single  # variance of a block's weighted variance
-    loads = weight * shared**2
-    crossed = 2 / (sample.length - 1) * (loads.sum(1) ** 2 - (loads**2).sum(1))
-    of_blocks = weight[:, None] * sample.block_variances
-    by_point = ratio(of_blocks.sum(2), (weight * expected).sum(1), own.sum(1) + crossed)
-    each = [ratio(of_blocks[..., i], weight[:, i] * expected[:, i], own[:, i], pool=True) for i in range(own.shape[1])]
-    by_output = [np.concatenate(part) for part in zip(*each, strict=True)]
-    point, output = (
-        _ratios(
-            f"variance ratio by {kind}", "noise", _names(kind, len(value)), value,
-            np.hypot(error, _unsure(sample, weight, axis)), sample.given.shots,
-        )
-        for kind, axis, (value, error) in (("point", 1, by_point), ("output", 0, by_output))
-    )  # fmt: skip
-    return point, output
-
-
-def _unsure(sample: Sample, weight: Array, axis: int) -> Array:
-    """Relative standard error of a predicted variance that is pooled over ``axis``; means err independently."""
-    squares, total = ((weight * sample.variance_se) ** 2).sum(axis), (weight * sample.moments.variance).sum(axis)
-    found: Array = np.sqrt(squares) / (total + NOTHING)
-    return found
-
-
-def _ratios(name: str, cause: str, where: Sequence[str], value: Array, error: Array, shots: int) -> Statements:
-    """Statements on ratios of variances with relative standard errors."""
-    bounds, high = ratio_bounds(value, 2 / np.maximum(error, 1e-4) ** 2), np.full(len(value), 1 + RATIO)
-    return Statements(
-        name, cause, where, value, error, bounds, 1.0, 1 - RATIO, high, shots, "of predicted"
-    )  # fmt: skip
-
-
-def _common_mode(sample: Sample) -> tuple[Statements, Statements]:
-    """The variance of the sum, and the same with each output's own variance as predicted: the covariances alone."""
-    given, shared = sample.given, sample.shared
-    loads = given.common if given.common.any() else given.volts
-    norm = np.linalg.norm(loads, axis=1, keepdims=True)
-    loads = np.where(norm > 0, loads / np.where(norm > 0, norm, 1.0), 1 / np.sqrt(loads.shape[1]))
-    crossed = (loads * shared).sum(1) ** 2 - ((loads * shared) ** 2).sum(1)
-    expected = (loads**2 * sample.moments.variance).sum(1) + crossed
-    safe = expected + NOTHING
-    weight = np.maximum(crossed, 0.0) / safe**2 if (crossed > 0).any() else 1 / safe
-    weight /= weight.max()
-    sums = sample.in_blocks(np.einsum("prm,pm->pr", given.counts, loads))
-    value, error = ratio(
-        weight[:, None] * sums, weight * expected, 2 * (weight * expected) ** 2 / (sample.length - 1), pool=True
-    )
-    unsure = np.sqrt((weight**2 * (loads**4 * sample.variance_se**2).sum(1)).sum(keepdims=True))
-    error = np.hypot(error, unsure / ((weight * expected).sum(keepdims=True) + NOTHING))
-    own = (loads**2 * (sample.variances - sample.moments.variance)).sum(1)
-    alone = value - (weight * own).sum(keepdims=True) / ((weight * expected).sum(keepdims=True) + NOTHING)
-    where = ("all points",)
-    total = _ratios("common mode", "common mode", where, value, error, given.shots)
-    return total, _ratios("covariance", "common mode", where, np.maximum(alone, NOTHING), error, given.shots)
 
 
 def _causes(checks: Sequence[Check], covariance: Check) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def diagnostics(name: str, points: Points, model: MeanModel, noise: NoiseModel) 
 
 def allan_arrays(spec: ChipSpec, series: Taken, check: AllanSeries | None) -> Mapping[str, Array]:
     """``allan_tau_s`` (L,), ``allan_deviation``, ``allan_low``, ``allan_high`` (L, M), and ``allan_predicted``."""
-    found = allan_of(spec, series)
+    found = None if check is None else allan_of(spec, series, check.readings)
     if found is None or check is None or found.deviation.shape[1] != check.readings.shape[1]:
         return {}
     known = np.isin(found.readings, check.taus)

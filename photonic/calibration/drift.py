@@ -1,4 +1,4 @@
-"""Drift of the gain that all outputs share: none, AR(1) or a random walk, from reference readings.
+"""Drift of the gain that all outputs share: none, AR(1) or a random walk, from readings of one vector.
 
 A reading is y = mean + x + white, x either nothing, a stationary AR(1) process of covariance sigma^2 exp(-|dt| / tau)
 (Ornstein-Uhlenbeck), or a random walk from 0 of variance q dt. Likelihoods are exact for irregular times, by the Kalman
@@ -21,15 +21,17 @@ Kind = Literal["none found", "ar1", "random walk"]
 
 LEAST_READINGS = 16
 EVIDENCE = 2.0  # of BIC: "positive", Kass and Raftery, J. Am. Stat. Assoc. 90, 773 (1995)
-_ROUNDS, _SIDE = 6, 17  # grids that zoom in on the maximum, and their points along each axis
+_ROUNDS, _SIDE, _ZOOM = 4, 17, 6  # grids that zoom in on the maximum, points along each axis, and by how much
+_SAME = 1e-6  # relative
 _SHARES = (-12.0, 9.0)  # log of variance of drift over that of white noise
 
 
 class DriftFit(NamedTuple):
-    """What references say of drift.
+    """What readings say of drift.
 
     Attributes:
-        model: the record's; gains relative to the mean of the readings.
+        model: the record's; gains relative to the mean of the readings, with 95 % intervals of sigma and of the walk
+            that are symmetric in the logarithm.
         bic: of each process, less that of none; the least is chosen if it is below 0 by more than ``EVIDENCE``.
         sigma_se: standard error of ``model.sigma``; None: not an AR(1) process.
         time_factor: 95 % interval of ``model.time_s`` is from time_s / time_factor to time_s time_factor (its logarithm
@@ -51,7 +53,7 @@ def fit_drift(times_s: Array, gain: Array, block_s: float | None = None) -> Drif
 
     Args:
         times_s: (T,) rising, T >= 16.
-        gain: (T,) of the reference readings, all outputs together, any unit; the same number of shots in each.
+        gain: (T,) of single shots of one vector, or of readings with equally many, all outputs together, any unit.
         block_s: longest block to average, for the record (``allan``).
 
     Raises:
@@ -65,33 +67,44 @@ def fit_drift(times_s: Array, gain: Array, block_s: float | None = None) -> Drif
     if spread == 0:
         return DriftFit(DriftModel(kind="none found", block_s=block_s), {"none found": 0.0}, None, None, None, 0.0)
     y = y / spread
-    white = _loglik(y, steps, np.array([[-math.inf, 0.0, 0.0]]), walk=False)[0]
+    white = -0.5 * len(y) * (math.log(max(float(y.var()), 1e-300)) + 1)  # each search's at no drift
     ar1, walk = _maximum(y, steps, walk=False), _maximum(y, steps, walk=True)
     penalty = math.log(len(y))
     bic: dict[Kind, float] = {
         "none found": 0.0,
-        "ar1": 2 * float(white[0] - ar1.loglik) + 2 * penalty,
-        "random walk": 2 * float(white[0] - walk.loglik) + penalty,
+        "ar1": 2 * (white - ar1.loglik) + 2 * penalty,
+        "random walk": 2 * (white - walk.loglik) + penalty,
     }
     kind = min(bic, key=lambda name: bic[name])
     if bic[kind] > -EVIDENCE:
         return DriftFit(DriftModel(kind="none found", block_s=block_s), bic, None, None, None, spread)
     best = walk if kind == "random walk" else ar1
-    size, size_se = spread * math.exp(0.5 * best.at[0]), 0.5 * best.errors[0]
+    errors = _errors(y, steps, np.array(best.at), kind == "random walk")
+    size, size_se = spread * math.exp(0.5 * best.at[0]), 0.5 * float(errors[0])
     noise = spread * math.exp(0.5 * best.at[2])
+    ends = _interval(size, size_se)
     if kind == "random walk":
-        model = DriftModel(kind="random walk", per_root_s=size, block_s=block_s)
+        model = DriftModel(kind="random walk", per_root_s=size, per_root_s_interval=ends, block_s=block_s)
         return DriftFit(model, bic, None, None, size * size_se, noise)
-    factor = 1.96 * best.errors[1]
-    model = DriftModel(kind="ar1", sigma=size, time_s=math.exp(best.at[1]), block_s=block_s)
-    return DriftFit(model, bic, size * size_se, math.exp(factor) if factor < math.log(100) else math.inf, None, noise)
+    time_s = math.exp(best.at[1])
+    model = DriftModel(
+        kind="ar1", sigma=size, sigma_interval=ends, time_s=time_s,
+        time_interval_s=_interval(time_s, float(errors[1])), block_s=block_s,
+    )  # fmt: skip
+    factor = math.inf if model.time_interval_s is None else model.time_interval_s[1] / time_s
+    return DriftFit(model, bic, size * size_se, factor, None, noise)
+
+
+def _interval(value: float, log_se: float) -> tuple[float, float] | None:
+    """95 %, from the standard error of the logarithm; None: not known to a factor of 100."""
+    reach = 1.96 * log_se
+    return (value * math.exp(-reach), value * math.exp(reach)) if reach < math.log(100) else None
 
 
 class _Maximum(NamedTuple):
     """Log of the variance (of x, or of the walk in 1 s), of the correlation time and of the white variance."""
 
     at: tuple[float, float, float]
-    errors: Array
     loglik: float
 
 
@@ -114,10 +127,10 @@ def _maximum(y: Array, steps: Array, walk: bool) -> _Maximum:
         top = int(loglik.argmax())
         if loglik[top] > best:
             best, at, white = float(loglik[top]), places[top], float(variance[top])
-        centre, half = at, half / 4
+        centre, half = at, half / _ZOOM
     log_white = math.log(white)
     found = (float(at[0]) + log_white, float(at[1]), log_white)
-    return _Maximum(found, _errors(y, steps, np.array(found), walk), best)
+    return _Maximum(found, best)
 
 
 def _errors(y: Array, steps: Array, at: Array, walk: bool) -> Array:
@@ -145,16 +158,23 @@ def _loglik(y: Array, steps: Array, at: Array, walk: bool, fixed: bool = False) 
     state = np.zeros((2, len(at)))  # of the readings, and of a constant, from which the mean is found
     variance = np.zeros(len(at)) if walk else size.copy()
     sums, log_det = np.zeros((3, len(at))), np.zeros(len(at))
+    # steps between the shots of one reading are the same but for rounding, and so is what they do
+    kept, added, last = np.ones(len(at)), np.zeros(len(at)), 0.0
     for k, value in enumerate(y):
         if k:
-            kept = np.ones(len(at)) if walk else np.exp(-steps[k - 1] / time)
-            state = state * kept
-            variance = variance * kept**2 + (size * steps[k - 1] if walk else size * (1 - kept**2))
+            if abs(steps[k - 1] - last) > _SAME * last:
+                last = float(steps[k - 1])
+                kept = kept if walk else np.exp(-last / time)
+                added = size * last if walk else size * -np.expm1(-2 * last / time)
+            state *= kept
+            variance = variance * kept**2 + added
         innovation = np.stack((value - state[0], 1.0 - state[1]))
         total = variance + white
-        sums += np.stack((innovation[0] ** 2, innovation[0] * innovation[1], innovation[1] ** 2)) / total
+        scaled = innovation / total
+        sums[:2] += innovation * scaled[0]
+        sums[2] += innovation[1] * scaled[1]
         log_det += np.log(total)
-        state = state + variance / total * innovation
+        state += variance * scaled
         variance = variance * white / total
     left = sums[0] - sums[1] ** 2 / sums[2]
     if fixed:

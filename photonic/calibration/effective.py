@@ -37,6 +37,42 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Weighted sums over the shots b of each of K settings, of light x and volts y; all that least squares needs.
+
+    Attributes:
+        light_light: (K, N, N) x_j x_j'.
+        light: (K, N) x_j.
+        ones: (K,).
+        light_volts: (K, N, M) x_j y_i; 0 where an output was not usable.
+        volts: (K, M) y_i; likewise.
+        usable: (K, M).
+    """
+
+    light_light: Array
+    light: Array
+    ones: Array
+    light_volts: Array
+    volts: Array
+    usable: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, settings: Sequence[Setting], light: Sequence[Array]) -> Moments:
+        """Sums of the settings with the light (B, N) of their inputs."""
+        usable = np.array([setting.usable for setting in settings])
+        weighed = [setting.weight[:, None] * x for setting, x in zip(settings, light, strict=True)]
+        volts = [np.where(setting.usable, setting.volts, 0.0) for setting in settings]
+        return cls(
+            light_light=np.array([w.T @ x for w, x in zip(weighed, light, strict=True)]),
+            light=np.array([w.sum(0) for w in weighed]),
+            ones=np.array([setting.weight.sum() for setting in settings]),
+            light_volts=np.array([w.T @ y for w, y in zip(weighed, volts, strict=True)]),
+            volts=np.array([setting.weight @ y for setting, y in zip(settings, volts, strict=True)]),
+            usable=usable,
+        )
+
+
+@dataclass(frozen=True)
 class Effective:
     """Matrices of K settings.
 
@@ -47,6 +83,7 @@ class Effective:
         zero: (M,) counts without light.
         zero_se: its standard error.
         noise: (M,) variance of a shot of average weight, in counts^2.
+        moments: of the shots.
     """
 
     codes: Array
@@ -55,6 +92,7 @@ class Effective:
     zero: Array
     zero_se: Array
     noise: Array
+    moments: Moments
 
 
 def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero: Array | None) -> Effective:
@@ -87,6 +125,7 @@ def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero
         zero=zeros,
         zero_se=zeros_se,
         noise=each,
+        moments=Moments.of(settings, light),
     )
 
 

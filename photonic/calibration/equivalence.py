@@ -77,7 +77,7 @@ class Statements:
         cause: what is wrong with the model where it fails.
         where: (K) names, e.g. "output 5".
         value: (K,) estimates.
-        error: (K,) their standard errors, from which shots are extrapolated.
+        error: (K,) their standard errors, from which shots are extrapolated; inf: more of the same cannot decide.
         bounds: from the tail probability of one side to low and high (K,).
         ideal: value of a perfect match.
         low: margin, the same for all; at or below ``ideal``.
@@ -121,7 +121,10 @@ def decide(given: Statements, confidence: Confidence) -> Check:
     low, high = (float(np.clip(side[worst], -_MOST, _MOST)) for side in shown)
     needed = None
     if verdict == "not distinguishable":
-        needed = max(_shots_needed(given, k, confidence) for k in np.flatnonzero(~inside).tolist())
+        undecided = np.flatnonzero(~inside).tolist()
+        # where no spread is known, as of what never moves, more of the same shots cannot tell
+        if np.isfinite(given.error[undecided]).all():
+            needed = max(_shots_needed(given, k, confidence) for k in undecided)
     return Check(
         name=given.name,
         cause=given.cause,

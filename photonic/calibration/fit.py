@@ -23,6 +23,7 @@ from photonic.records import ChipSpec, DriftModel, NoiseModel
 
 _TURNS = 8  # of INL and response, at most
 _SETTLED = 0.15  # of a transition's standard error, rms, from one turn to the next
+_LEAST_INL = 0.03  # LSB, rms: less changes no mean by a tenth of what the verification allows
 _LEAST_SIGMA = 0.05  # counts; with less, what a count says of a mean is all or nothing
 _ANSWERS = 8.0  # standard errors by which an output must move to answer to a row
 _ROUGH = 4  # one of so many settings is enough for a first response
@@ -65,14 +66,16 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
     response = fit_response(spec, settings_of(spec, parts["matrix"])[::_ROUGH], _first_dark(parts))
     points = Points.of(spec, parts["noise"])
     seen = Seen.first(response, points)
-    inl = _inl(seen, parts)
-    seen = seen.refined(inl, parts, points)
-    for _ in range(0 if inl is None else _TURNS):
-        # what the response did not know yet was taken for INL
-        before, inl = inl, _inl(seen, parts)
-        seen = seen.refined(inl, parts, points)
-        if inl is None or (before is not None and _same(before, inl)):
+    seen = seen.refined(None, parts, points)
+    inl, found = None, _inl(seen, parts)
+    for _ in range(_TURNS):
+        if found is None or (inl is not None and _same(inl, found)):
             break
+        # what the response does not know yet is taken for INL
+        inl, seen = found, seen.refined(found, parts, points)
+        found = _inl(seen, parts)
+    if found is None and inl is not None:
+        inl, seen = None, seen.refined(None, parts, points)
     fit = _with_noise(seen.response, points, inl)
     series = parts.get("allan", [])
     drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, fit.model.zero)
@@ -102,9 +105,13 @@ class Seen:
 
     @classmethod
     def first(cls, response: ResponseFit, points: Points) -> Seen:
-        """With the noise, and the total power, that the repeats show if the response is right."""
-        found = _with_noise(response, points, None)
-        return cls(replace(response, model=found.model), found.noise.model)
+        """With the noise that the repeats show if the response is right, and the total power that explains it best."""
+        candidates = []
+        for share in (0.0, 0.5, 1.0):
+            model = replace(response.model, power_law=np.array([1 - share, share]))
+            candidates.append((model, noises.fit_noise(_noise_data(model, points))))
+        model, fit = max(candidates, key=lambda each: float(each[1].log_likelihood.sum()))
+        return cls(replace(response, model=model), fit.model)
 
     def predicted(self, item: Taken) -> tuple[Array, Array]:
         """Mean and standard deviation (B, M) of a reading's values before the ADC, counts."""
@@ -112,7 +119,7 @@ class Seen:
         codes = item.reading.weights.double().numpy().reshape(model.spec.n_outputs, model.spec.n_inputs)
         inputs = item.reading.inputs.double().numpy()
         lit = float(item.reading.conditions.get("laser_power", 1.0) != 0)
-        d, s = lit * model.results(codes, inputs), lit * model.powers(codes, inputs)
+        d, s = (lit * part for part in model.both(codes, inputs))
         sigma = np.abs(model.gain) * np.sqrt(noises.variance(noise, s, d))
         return d * model.gain + model.zero, np.maximum(sigma, _LEAST_SIGMA)
 
@@ -171,7 +178,11 @@ def _inl(seen: Seen, parts: Mapping[str, list[Taken]]) -> Inl | None:
     volts, sigma = (np.concatenate(each) for each in zip(*(seen.predicted(item) for item in taken), strict=True))
     counts = np.concatenate([item.counts.double().numpy() for item in taken])
     found = fit_inl(volts, counts, sigma, spec.count_range)
-    return None if found.kind == "none" else found
+    ideal = np.arange(spec.count_range[0] + 0.5, spec.count_range[1])
+    size = (
+        float(np.sqrt(np.mean(((found.transitions - ideal)[found.identified]) ** 2))) if found.kind != "none" else 0.0
+    )
+    return found if size > _LEAST_INL else None
 
 
 def _same(before: Inl, after: Inl) -> bool:

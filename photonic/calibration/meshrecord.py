@@ -8,7 +8,7 @@ import numpy as np
 
 from photonic.calibration.meshfit import MeshFit
 from photonic.calibration.model import Array
-from photonic.calibration.record import inl_row, noise_row
+from photonic.calibration.record import inl_errors, inl_row, noise_row
 from photonic.calibration.table import family, unknown
 from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Response, Verification
 
@@ -50,7 +50,7 @@ def make_mesh_record(
         verification=verification,
         provenance=provenance,
         model={"programs": float(len(model.programs)), "local oscillator": fit.light.oscillator.best},
-        arrays={**model.arrays(), **_errors(fit), **errors, **shown},
+        arrays={**model.arrays(), **_errors(fit), **errors, **inl_errors(fit.inl), **shown},
     )
 
 

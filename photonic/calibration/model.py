@@ -2,7 +2,7 @@
 
     D_i = 1/N sum_j w_ij p_j T_j(u_j)           the count before the ADC is g_i D_i + z_i
     T_j(u) = T_min + (1 - T_min) sin^2(pi/2 v_j (u - u_0) / (u_1 - u_0) + b_j)      or (u - u_0) / (u_1 - u_0)
-    w_ij = w0_ij + (t - w0_ij) sum_l sum_q n_lq s(c_neighbour)^(q + 1),  w0_ij = sum_q e_ijq h_q(c_ij)
+    t - w_ij = (t - w0_ij) prod_l (1 - sum_q n_lq s(c_neighbour)^(q + 1)),  w0_ij = sum_q e_ijq h_q(c_ij)
     S_i = 1/N sum_j (a_0 + a_1 |w0_ij|) p_j T_j
 
 h are a few curves for all elements, piecewise linear: h_0 = 1, h_1 = s, and what elements differ by. What a neighbour
@@ -193,11 +193,8 @@ class ChipModel:
         return alone + (self.target - alone) * self.taken(self.drive(codes))
 
     def taken(self, s: Array) -> Array:
-        """What the neighbours of each element do, (..., M, N), from s (..., M, N)."""
-        found = np.zeros_like(s)
-        for (rows, columns), coefficients in zip(self.offsets.astype(int), self.neighbour, strict=True):
-            found += shifted(powers(s, coefficients), rows, columns)
-        return found
+        """What the neighbours of each element take, (..., M, N), from s (..., M, N): one after the other."""
+        return all_taken(s, self.offsets, self.neighbour)
 
     def results(self, codes: Array, inputs: Array) -> Array:
         """D (B, M) of codes (M, N) and input codes (B, N)."""
@@ -207,14 +204,30 @@ class ChipModel:
 
     def powers(self, codes: Array, inputs: Array) -> Array:
         """S (B, M) of codes (M, N) and input codes (B, N)."""
+        return self._powers(codes, self.inputs.levels(inputs) * self.power)
+
+    def both(self, codes: Array, inputs: Array) -> tuple[Array, Array]:
+        """D and S (B, M) of codes (M, N) and input codes (B, N)."""
         light = self.inputs.levels(inputs) * self.power
-        kept = self.power_law[0] + self.power_law[1] * np.abs(self.own(codes))
-        found: Array = light @ kept.T / self.spec.n_inputs
-        return found
+        return light @ self.weights(codes).T / self.spec.n_inputs, self._powers(codes, light)
+
+    def _powers(self, codes: Array, light: Array) -> Array:
+        fixed, follows = self.power_law
+        if follows == 0:
+            return np.repeat(fixed * light.mean(-1, keepdims=True), len(self.gain), axis=-1)
+        return np.asarray(light @ (fixed + follows * np.abs(self.own(codes))).T / self.spec.n_inputs)
 
     def volts(self, codes: Array, inputs: Array) -> Array:
         """Counts (B, M) before the ADC, without noise."""
         return self.results(codes, inputs) * self.gain + self.zero
+
+
+def all_taken(s: Array, offsets: Array, neighbour: Array) -> Array:
+    """1 - prod_l (1 - sum_q n_lq s^(q + 1)) of the neighbours at ``offsets`` (L, 2), with coefficients (L, Q)."""
+    left = np.ones_like(s)
+    for (rows, columns), coefficients in zip(offsets.astype(int), neighbour, strict=True):
+        left *= 1 - shifted(powers(s, coefficients), rows, columns)
+    return 1 - left
 
 
 def powers(s: Array, coefficients: Array) -> Array:

@@ -49,7 +49,7 @@ TWO_SIDED = 1.96
 SHARE = 0.02  # of the variance, where a term weighs most: smaller ones are not worth shots
 _FLAT = 1e-9  # eigenvalue of the scaled information below which terms cannot be told apart
 _STEPS = 30
-_SHARE_TOLERANCE = 0.01  # of the weighted power in S
+_SHARE_TOLERANCE = 0.02  # of the weighted power in S
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ _PER_ELEMENT = 244  # shots for each weight: 1 M for 64 x 64
 # samples for each statement of the verification (reference/calibration.md 4: +-10 % of a variance takes 2,400)
 POOLED = 7_500
 _POINTS = 40
+_ALLAN_STEP = 64  # shots
 _LEAST_SIZE = 0.1  # of weights in a point's row, over the largest
 # of the channels full in one half of the binary inputs, and dark in the other, at most: S from little to nearly all
 _LOW_SHARE = 0.3
@@ -169,7 +170,10 @@ class _Planner:
 
     def allan(self, reference: Reading, block: int) -> list[Reading]:
         """The reference vector without a pause."""
-        shots = 2 ** int(math.log2(self._shots("allan")))
+        # averages of a power of two of readings, of which the longest is a fiftieth at most, fit in without a rest
+        shots = self._shots("allan")
+        if shots > _ALLAN_STEP:
+            shots -= shots % _ALLAN_STEP
         inputs = reference.inputs[:1].expand(shots, -1).contiguous()
         return [Reading("allan", reference.weights, inputs, reference.conditions, block)]
 

@@ -15,6 +15,8 @@ from photonic.calibration.predicted import CountMoments, Prediction, count_momen
 Array = NDArray[np.float64]
 
 NOTHING = 1e-12  # counts^2: of a chip without noise, whose 0 / 0 is a match
+_FEW = 20.0  # degrees of freedom of variances that hang on some ten repeats
+_LEAST_DEGREES = 1e-3
 _FEWEST, _MOST, _BLOCKS = 8, 32, 5  # repeats of a block, and blocks of a point where repeats are few
 
 
@@ -166,12 +168,17 @@ def ratio(found: Array, expected: Array, variance: Array, pool: bool = False) ->
 def ratio_bounds(value: Array, degrees: Array) -> Bounds:
     """Bounds of ratios of variances (K,) with equivalent degrees of freedom (K,): chi-square's.
 
-    Where few repeats differ from the rest at all, their number is Poisson's: from none, the mean is below ln(1 / tail).
+    Where few repeats differ from the rest at all, degrees are twice the number that is predicted to, and the number
+    found is Poisson's (Garwood, Biometrika 28, 437 (1936)): from none, the mean is below ln(1 / tail), and from one
+    above ``tail``, however few are predicted.
     """
+    few = degrees < _FEW
+    seen = np.maximum(value * degrees, _LEAST_DEGREES)
 
     def bounds(tail: float) -> tuple[Array, Array]:
-        low = value * degrees / chi2.isf(tail, degrees)
+        low = value * degrees / np.maximum(chi2.isf(tail, degrees), NOTHING)
         high = value * degrees / np.maximum(chi2.ppf(tail, degrees), NOTHING)
-        return low, np.maximum(high, -2 * np.log(tail) / degrees)
+        poisson = chi2.ppf(tail, seen) / degrees
+        return np.where(few, np.minimum(low, poisson), low), np.maximum(high, -2 * np.log(tail) / degrees)
 
     return bounds

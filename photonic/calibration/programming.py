@@ -1,8 +1,7 @@
 """From weight codes to weights: a few curves for all elements, numbers for each, and what neighbours take.
 
-Fitted to the effective matrices of many random settings. Elements, curve and neighbours are each linear in their own
-parameters, so they take turns; the neighbours' part is made orthogonal to the elements' before it is solved, which
-leaves few turns.
+Fitted to the effective matrices of many random settings: elements by least squares, each by itself; curves and
+neighbours, which all elements share, in steps with the elements projected out (``sharedstep``).
 """
 
 from __future__ import annotations
@@ -12,15 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from photonic.calibration.effective import Effective
-from photonic.calibration.model import NO_NEIGHBOURS, NO_OFFSETS, Array, powers, shifted
+from photonic.calibration.model import NO_NEIGHBOURS, NO_OFFSETS, Array, all_taken, powers, shifted
+from photonic.calibration.sharedstep import Readings, shared_step
 from photonic.records import ChipSpec
 
 POWERS = 12  # of s, in what a neighbour takes: light of a ring far off its channel falls steeply
 _MOST_KNOTS = 257
 _TURNS = 12
+_TRIES = 6  # of a step, ever shorter
+_DAMPING = 1e-6
 _SETTLED = 3e-5  # of the misfit, from one turn to the next
-_SMOOTH_KNOTS = 33
-_STIFF = 1e-6  # of a curve, beside what readings say of it
 FAR = 1e6  # a target as far away as this makes the neighbours' part a sum
 
 Offsets = tuple[tuple[int, int], ...]
@@ -93,19 +93,28 @@ def rank_one(slopes: Array) -> tuple[Array, Array]:
     return (slopes / p).mean(1), p
 
 
-def fit_programming(spec: ChipSpec, data: Effective, crosstalk: Crosstalk) -> Programming:
-    """Fits elements, curve and neighbours to the matrices of all settings."""
-    fit, before = _Fit(spec, data, crosstalk), np.inf
-    for _ in range(_TURNS):
-        fit.elements()
-        if before - (now := fit.misfit) < _SETTLED * now:
-            break
-        before = now
-        if crosstalk.offsets:
-            fit.neighbours()
-            fit.elements()
-        fit.improve_curves()
+def fit_programming(
+    spec: ChipSpec, data: Effective, crosstalk: Crosstalk, start: Programming | None = None
+) -> Programming:
+    """Fits elements, curves and neighbours to the matrices of all settings.
+
+    Args:
+        spec: of the chip.
+        data: matrices.
+        crosstalk: hypothesis on neighbours.
+        start: an earlier fit with the same hypothesis, to begin with.
+    """
+    fit = _Fit(spec, data, crosstalk, None if start is None else start.curves)
+    if start is not None:
+        fit.coefficients, fit.scale = start.neighbour, start.scale[: len(fit.scale)]
+        fit.refresh()
     fit.elements()
+    damping = _DAMPING
+    for _ in range(_TURNS):
+        before = fit.misfit
+        damping = fit.shared(damping)
+        if before - fit.misfit < _SETTLED * before:
+            break
     return fit.result()
 
 
@@ -127,15 +136,21 @@ def _gauged(curves: Array, line: Array) -> Array:
 
 
 def fit_elements(spec: ChipSpec, data: Effective, shared: Programming) -> Programming:
-    """Fits all elements with the curve and the neighbours of another fit."""
+    """Fits all elements with the curves and the neighbours of another fit."""
     fit = _Fit(spec, data, shared.crosstalk, shared.curves)
     fit.coefficients = shared.neighbour
     fit.refresh()
-    for _ in range(2):
-        fit.elements()
-        fit.improve_curves()  # their errors are the same in all elements, so all data should have a say
-    fit.elements()
+    for _ in range(3 if shared.crosstalk.offsets else 1):
+        fit.elements()  # what neighbours move weights towards follows from the elements themselves
     return replace(fit.result(), neighbour_se=shared.neighbour_se)
+
+
+def basis_of(spec: ChipSpec, codes: Array, found: Programming) -> tuple[Array, Array]:
+    """The curves (K, M, N, Q) at codes (K, M, N), and what neighbours take of each element (K, M, N)."""
+    low, high = spec.weight_code_range
+    nodes = np.linspace(low, high, found.curves.shape[1])
+    basis = np.stack([np.interp(codes, nodes, curve) for curve in found.curves], axis=-1)
+    return basis, all_taken(basis[..., 1], found.offsets, found.neighbour)
 
 
 def misfit(spec: ChipSpec, data: Effective, found: Programming) -> Array:
@@ -159,6 +174,7 @@ class _Fit:
         self._line = np.linspace(low, high, knots) / spec.response.weight_code_one
         self.curves = _first_curves(self._line) if curves is None else curves
         self.coefficients = np.zeros((len(crosstalk.offsets), POWERS)) if crosstalk.offsets else NO_NEIGHBOURS
+        self.target = crosstalk.target
         self._known = ~np.isnan(data.matrix)
         self._y = np.where(self._known, data.matrix, 0.0)
         self.weight = self._known / data.variance[..., None]
@@ -188,9 +204,7 @@ class _Fit:
 
     def _take(self) -> None:
         """What neighbours take of each element."""
-        self._taken = np.zeros_like(self._y)
-        for offset, row in zip(self._crosstalk.offsets, self.coefficients, strict=True):
-            self._taken += shifted(powers(self._basis[..., 1], row), *offset)
+        self._taken = all_taken(self._basis[..., 1], np.array(self._crosstalk.offsets), self.coefficients)
 
     @property
     def _own(self) -> Array:
@@ -200,7 +214,7 @@ class _Fit:
     def residual(self) -> Array:
         """(K, M, N) measured less modelled; NaN where nothing was measured."""
         own = self._own
-        modelled = own + (self._crosstalk.target * self.scale - own) * self._taken
+        modelled = own + (self.target * self.scale - own) * self._taken
         return np.where(self._known, self._y - modelled, np.nan)
 
     @property
@@ -211,7 +225,7 @@ class _Fit:
     def elements(self) -> None:
         """(M, N, Q) by weighted least squares, each element by itself."""
         keep = 1.0 - self._taken
-        target = self._y - self._crosstalk.target * self.scale * self._taken
+        target = self._y - self.target * self.scale * self._taken
         features = keep[..., None] * self._basis
         weighted = features * self.weight[..., None]
         self._covariance = np.linalg.inv(np.einsum("kmna,kmnb->mnab", weighted, features))
@@ -219,59 +233,64 @@ class _Fit:
         gain, power = rank_one(self.raw[..., 1])
         self.scale = gain[:, None] * power
 
-    def neighbours(self) -> None:
-        """(L, POWERS) for all elements together, orthogonal to what each element's own numbers can say."""
-        own, base, weight = self._own, self._basis, self.weight
-        pull = self._crosstalk.target * self.scale - own
-        rest = np.where(self._known, self._y - own, 0.0)
-        inverse = np.linalg.inv(np.einsum("kmna,kmn,kmnb->mnab", base, weight, base))
+    def shared(self, damping: float) -> float:
+        """A step of curves and neighbours that lessens the misfit, if there is one; then the gauge.
 
-        def orthogonal(values: Array) -> Array:
-            inside = np.einsum("kmna,kmn->mna", base, values * weight)
-            found: Array = values - np.einsum("kmna,mna->kmn", base, np.einsum("mnab,mnb->mna", inverse, inside))
-            return found
+        Returns:
+            The damping to go on with.
+        """
+        step = shared_step(self._readings())
+        before, kept, size = self.misfit, (self.curves, self.coefficients, self.target), self.coefficients.size
+        for _ in range(_TRIES):
+            curves, change = step.changes(damping)
+            self.curves = _gauged(kept[0] + curves, self._line)
+            self.coefficients = kept[1] + change[:size].reshape(kept[1].shape)
+            self.target = kept[2] + float(change[size:].sum())  # of one number, or none
+            self.refresh()
+            self.elements()
+            if self.misfit < before:
+                damping *= 0.1
+                break
+            damping = max(10 * damping, _DAMPING)
+        else:
+            self.curves, self.coefficients, self.target = kept
+            self.refresh()
+            self.elements()
+        self._errors = step.errors()[:size].reshape(kept[1].shape)
+        return damping
 
-        s_powers = np.cumprod(np.broadcast_to(base[..., 1], (POWERS, *pull.shape)), axis=0)
-        features = np.stack(
-            [
-                orthogonal(pull * shifted(s_power, *offset)).ravel()
-                for offset in self._crosstalk.offsets
-                for s_power in s_powers
-            ]
+    def _readings(self) -> Readings:
+        k, size = len(self._y), self._y[0].size
+        nodes = self.curves.shape[1]
+        position = self._position.reshape(k, size)
+        node = np.rint(position).astype(np.intp) if self._index is not None else position.astype(np.intp)
+        node = np.minimum(node, nodes - 1)
+        return Readings(
+            node=node,
+            share=np.zeros_like(position) if self._index is not None else position - node,
+            keep=(1.0 - self._taken).reshape(k, size),
+            weight=self.weight.reshape(k, size),
+            residual=np.where(self._known, self.residual(), 0.0).reshape(k, size),
+            raw=self.raw.reshape(size, -1),
+            curves=self.curves,
+            features=self._neighbour_features().reshape(-1, k, size),
         )
-        covariance = np.linalg.inv((features * weight.ravel()) @ features.T)
-        solved = covariance @ (features @ (orthogonal(rest) * weight).ravel())
-        self.coefficients = solved.reshape(-1, POWERS)
-        self._errors = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(-1, POWERS)
-        self._take()
 
-    def improve_curves(self) -> None:
-        """One step of each curve but the constant, for all elements together; then the gauge."""
-        keep = 1.0 - self._taken
-        for index in range(1, len(self.curves)):
-            knots = self.curves.shape[1] if index == 1 else min(_SMOOTH_KNOTS, self.curves.shape[1])
-            step = self._knot_steps(self.raw[..., index] * keep, knots)
-            self.curves[index] += np.interp(np.linspace(0, 1, self.curves.shape[1]), np.linspace(0, 1, knots), step)
-            self._look_up(index)
-        self.curves = _gauged(self.curves, self._line)
-        self.refresh()
-
-    def _knot_steps(self, slope: Array, knots: int) -> Array:
-        """Change (knots,) of a piecewise linear curve that takes most of the residual away; ``slope`` is its weight."""
-        position = self._position * ((knots - 1) / (self.curves.shape[1] - 1))
-        left = np.minimum(position.astype(int), knots - 2)
-        part, rest = position - left, np.where(self._known, self.residual(), 0.0)
-        normal, right = np.zeros((knots, knots)), np.zeros(knots)
-        squared = slope**2 * self.weight
-        for knot, share in ((left, 1.0 - part), (left + 1, part)):
-            right += np.bincount(knot.ravel(), (share * slope * rest * self.weight).ravel(), knots)
-            normal += np.diag(np.bincount(knot.ravel(), (share**2 * squared).ravel(), knots))
-        beside = np.bincount(left.ravel(), (part * (1 - part) * squared).ravel(), knots)[:-1]
-        normal += np.diag(beside, 1) + np.diag(beside, -1)
-        # codes that were never met follow the ones beside them
-        bend = np.diff(np.eye(knots), n=2, axis=0)
-        normal += _STIFF * max(float(np.trace(normal)), 1.0) / knots * (bend.T @ bend + _STIFF * np.eye(knots))
-        return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
+    def _neighbour_features(self) -> Array:
+        """(L POWERS + 1, K, M, N) change of the modelled matrices by each coefficient, and by a target that is near."""
+        if not self._crosstalk.offsets:
+            return np.zeros((0, *self._y.shape))
+        s = self._basis[..., 1]
+        pull = (self.target * self.scale - self._own) * (1.0 - self._taken)
+        s_powers = np.cumprod(np.broadcast_to(s, (POWERS, *pull.shape)), axis=0)
+        found = []
+        for offset, row in zip(self._crosstalk.offsets, self.coefficients, strict=True):
+            # what this neighbour leaves is in all that are left, and is not part of its own slope
+            each = pull / (1.0 - shifted(powers(s, row), *offset))
+            found += [each * shifted(s_power, *offset) for s_power in s_powers]
+        if self.target != FAR:
+            found.append(self.scale * self._taken)
+        return np.stack(found)
 
     def result(self) -> Programming:
         """What was found."""
@@ -281,7 +300,7 @@ class _Fit:
             raw=self.raw,
             raw_se=np.sqrt(np.einsum("mnaa->mna", self._covariance)),
             curves=self.curves,
-            crosstalk=self._crosstalk,
+            crosstalk=replace(self._crosstalk, target=self.target),
             neighbour=self.coefficients,
             neighbour_se=self._errors if len(self._errors) else NO_NEIGHBOURS,
             residual=np.nanmean(rest, axis=0),

@@ -50,7 +50,7 @@ def make_record(
             "noise follows": fit.power.best,
             "rin": fit.rin.best,
         },
-        arrays={**model.arrays(), **response_errors(fit.response), **shown},
+        arrays={**model.arrays(), **response_errors(fit.response), **inl_errors(fit.inl), **shown},
     )
 
 
@@ -83,12 +83,18 @@ def inl_row(spec: ChipSpec, inl: Inl) -> Parameter:
     )
 
 
+def inl_errors(inl: Inl | None) -> dict[str, Array]:
+    """``transitions_se`` (M, K), LSB; inf where no reading met a transition."""
+    return {} if inl is None else {"transitions_se": np.asarray(inl.standard_error, dtype=np.float64)}
+
+
 def _goodness(fit: ChipFit) -> dict[str, str]:
     """How well each part fits the readings that it was fitted to."""
     misfit = float(fit.response.programming.residual.mean())
-    best = min(fit.response.misfits.values())
+    misfits = fit.response.misfits.values()  # none where there are no neighbours to choose from
+    best = f"held out {min(misfits):.3f}" if misfits else "no hypotheses to compare"
     return {
-        "weights": f"mean square of what is left over its variance: {misfit:.3f}, held out {best:.3f} (1: noise alone)",
+        "weights": f"mean square of what is left over its variance: {misfit:.3f}, {best} (1: noise alone)",
         "noise of the outputs": f"one model for all: p = {fit.noise.outputs_p:.3g}",
         "what outputs share": f"D D^T and S S^T alone: p = {fit.noise.correlation_p:.3g}",
         "total power": f"{fit.power.best}" + ("" if fit.power.decided else " (not decided)"),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from photonic.calibration.checks import RATIO, SHAPE
+from photonic.calibration.checks import SHAPE
 from photonic.calibration.model import Array
+from photonic.calibration.ratios import RATIO
 from photonic.calibration.reportnumbers import alone
 from photonic.calibration.reportplots import BLUE, ORANGE, Picture, cloud, legend, limits, lines, picture
 from photonic.records import Calibration

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from photonic.calibration.reportnumbers import OPEN, alone, span, together
 from photonic.calibration.reportpage import Column, Marked, box, facts, paragraph, section, table
-from photonic.records import Calibration, Check, Parameter, Provenance
+from photonic.records import Calibration, Check, Parameter, Provenance, Verification
 
 _VERDICTS = {
     "pass": ("pass", "✓ pass"),
@@ -59,7 +59,24 @@ def checks(calibration: Calibration) -> Marked:
         "end), and fails if an interval that holds for all places and checks together lies outside."
     )
     rows = [_check_row(check) for check in found.checks]
-    return section("Checks", [paragraph(words, "soft"), table("Checks", columns, rows)])
+    parts = [paragraph(words, "soft"), table("Checks", columns, rows)]
+    return section("Checks", [*parts, *(_suspects(found) if found.suspects else ())])
+
+
+def _suspects(found: Verification) -> list[Marked]:
+    """What explains the readings that the record does not."""
+    words = (
+        "Faults that a record cannot hold and that explain what it leaves of the readings, the one that explains most "
+        "first: significance in standard errors, and the largest effect that is left in margins of a mean error."
+    )
+    columns = [
+        Column("Suspect", "short"), Column("Standard errors", "number"), Column("Named above", "number"),
+        Column("Margins", "number"), Column("What it does", "words"),
+    ]  # fmt: skip
+    rows = [
+        [each.name, alone(each.z), alone(each.threshold), _or_dash(each.size), each.note] for each in found.suspects
+    ]
+    return [paragraph(words, "soft"), table("Suspects", columns, rows)]
 
 
 def _check_row(check: Check) -> list[str]:

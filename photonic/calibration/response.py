@@ -17,6 +17,7 @@ from photonic.calibration.effective import Effective, Setting, effective_matrice
 from photonic.calibration.model import Array, ChipModel, Inputs
 from photonic.calibration.programming import Crosstalk, Programming
 from photonic.calibration.reading import Taken
+from photonic.calibration.rows import RowErrors, fit_rows
 from photonic.calibration.transfer import TransferStep, improve_transfer
 from photonic.errors import CalibrationError
 from photonic.records import ChipSpec
@@ -24,9 +25,9 @@ from photonic.records import ChipSpec
 _STEPS = 8
 _NEAR = 0.85  # of the ADC's range
 _SETTLED = 0.3  # of a standard error
-# rows and settings that shared curves are fitted to, and on which hypotheses are compared
-_SHARED_ROW_ELEMENTS = 512
-_SHARED_SETTINGS = 500
+# elements times settings that shared curves are fitted to, and on which hypotheses are compared
+_SHARED, _COMPARED = 260_000, 80_000
+_LEAST_ROWS = 256  # elements of the rows among them
 _HELD_OUT = 5
 # standard errors by which a hypothesis with more neighbours must predict held-out settings better
 _CLEAR = 3.0
@@ -41,7 +42,7 @@ class ResponseFit:
         programming: of the elements.
         transfer: last step, with its errors; None: linear inputs.
         zero_se: (M,).
-        gain_se: (M,).
+        errors: of gains, powers and elements.
         extinction: whether T_min was identified.
         misfits: held-out mean square over variance by hypothesis, 1 at best.
         noise: (M,) variance of a shot in counts^2.
@@ -51,7 +52,7 @@ class ResponseFit:
     programming: Programming
     transfer: TransferStep | None
     zero_se: Array
-    gain_se: Array
+    errors: RowErrors
     extinction: bool
     misfits: dict[str, float]
     noise: Array
@@ -95,12 +96,14 @@ def fit_response(
     """
     inputs, step = Inputs.nominal(spec) if known is None else known.model.inputs, None
     extinction = dark is not None and inputs.curved
-    zero = None if dark is None else dark[0]
+    # readings without light say less of the zeros than all others together, but are free of the inputs' least level
+    zero = None if dark is None else dark[0] if known is None else known.model.zero
     data = _matrices(settings, inputs, zero)
     _refuse_silent(spec, data)
     for _ in range(_STEPS if inputs.curved else 0):
-        step = improve_transfer(inputs, settings, data.matrix, data.zero, data.noise, extinction=extinction)
+        step = improve_transfer(inputs, settings, data.matrix, data.zero, data.noise, dark)
         inputs = step.inputs
+        zero = None if dark is None else step.zero
         data = _matrices(settings, inputs, zero)
         if step.largest < _SETTLED:
             break
@@ -108,13 +111,15 @@ def fit_response(
         found, misfits = _choose(spec, data)
     else:
         found, misfits = _again(spec, data, known.programming), known.misfits
+    rows = fit_rows(spec, data, found, dark)
+    found = replace(found, raw=rows.raw, raw_se=np.sqrt(np.einsum("mjqjq->mjq", rows.covariance)))
     gain, power = programming.rank_one(found.raw[..., 1])
-    n = spec.n_inputs
+    n, errors = spec.n_inputs, rows.errors(gain, power)
     model = ChipModel(
         spec=spec,
         inputs=inputs,
         gain=gain * n,
-        zero=data.zero,
+        zero=rows.zero,
         power=power,
         curves=found.curves,
         element=found.raw / (gain[:, None] * power)[..., None],
@@ -126,8 +131,8 @@ def fit_response(
         model=model,
         programming=found,
         transfer=step,
-        zero_se=data.zero_se if dark is None else dark[1],
-        gain_se=np.sqrt((found.raw_se[..., 1] ** 2 / power**2).sum(1)),
+        zero_se=rows.zero_se,
+        errors=replace(errors, gain=errors.gain * n),
         extinction=extinction,
         misfits=misfits,
         noise=data.noise,
@@ -166,7 +171,7 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
 
     First whether anything is taken by the elements beside, and how; then whether more of them do.
     """
-    shared = _shared(spec, data)
+    shared = _shared(spec, data, _COMPARED)
     held = np.arange(len(shared.codes)) % _HELD_OUT == 0
     train, test = _part(shared, slice(None), ~held), _part(shared, slice(None), held)
     misfits: dict[str, Array] = {}
@@ -192,21 +197,23 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
         best = better(best, [programming.around(best.target if best.offsets else programming.FAR)])
     if best.offsets and best.offsets[-1][0] == 0:
         best = better(best, [programming.beside(reach, best.target) for reach in (2, 4) if reach < spec.n_inputs])
-    found = programming.fit_elements(spec, data, programming.fit_programming(spec, shared, best))
+    found = programming.fit_elements(spec, data, programming.fit_programming(spec, _shared(spec, data), best))
     return found, {name: float(each.mean()) for name, each in misfits.items()}
 
 
 def _again(spec: ChipSpec, data: Effective, known: Programming) -> Programming:
     """The fit of other data with a hypothesis that was chosen before."""
-    shared = programming.fit_programming(spec, _shared(spec, data), known.crosstalk)
+    shared = programming.fit_programming(spec, _shared(spec, data), known.crosstalk, known)
     return programming.fit_elements(spec, data, shared)
 
 
-def _shared(spec: ChipSpec, data: Effective) -> Effective:
-    """Enough for what all elements have in common: some rows of settings of all kinds."""
-    some = np.zeros(len(data.codes), dtype=bool)
-    some[np.linspace(0, len(some) - 1, min(len(some), _SHARED_SETTINGS)).astype(int)] = True
-    return _part(data, slice(0, max(2, _SHARED_ROW_ELEMENTS // spec.n_inputs)), some)
+def _shared(spec: ChipSpec, data: Effective, most: int = _SHARED) -> Effective:
+    """Enough for what all elements have in common: some rows of settings of all kinds, ``most`` elements in all."""
+    k, n = len(data.codes), spec.n_inputs
+    rows = min(spec.n_outputs, max(2, _LEAST_ROWS // n, most // (k * n)))
+    some = np.zeros(k, dtype=bool)
+    some[np.linspace(0, k - 1, min(k, max(50, most // (rows * n)))).astype(int)] = True
+    return _part(data, slice(0, rows), some)
 
 
 def _part(data: Effective, rows: slice, settings: NDArray[np.bool_]) -> Effective:

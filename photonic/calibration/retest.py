@@ -8,12 +8,12 @@ from pathlib import Path
 
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
+from photonic.calibration.driftnoise import predicted_points
 from photonic.calibration.fit import by_purpose
 from photonic.calibration.meshmodel import MeshModel
 from photonic.calibration.meshplan import make_mesh_retest
 from photonic.calibration.model import ChipModel
 from photonic.calibration.plan import make_retest
-from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
 from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check
@@ -70,9 +70,9 @@ def verify(
         sweep(chip, plan, store, progress=progress, lasting=raw is not None)
         parts = by_purpose(store.taken(), 1)
     noise = calibration.response.noise
-    points = Points.of(chip.spec, parts["verify"])
+    prediction = predicted_points(chip.spec, parts["verify"], model, noise, calibration.drift)
     allan = allan_check(chip.spec, parts["allan"][0], model, noise, calibration.drift)
-    return verify_counts(points.prediction(model, noise), allan)
+    return verify_counts(prediction, allan)
 
 
 def model_of(calibration: Calibration, spec: ChipSpec) -> ChipModel | MeshModel:

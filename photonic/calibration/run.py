@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,21 +15,25 @@ from torch import Tensor
 from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.diagnostics import allan_arrays, diagnostics
-from photonic.calibration.fit import by_purpose, fit_readings
+from photonic.calibration.driftnoise import beside_drift, over_repeats, predicted_points, shot_s
+from photonic.calibration.fit import ChipFit, by_purpose, fit_readings
 from photonic.calibration.meshfit import MeshFit, fit_mesh
 from photonic.calibration.meshnoise import brightest
 from photonic.calibration.meshplan import make_mesh_plan
 from photonic.calibration.meshrecord import make_mesh_record
+from photonic.calibration.model import Array
 from photonic.calibration.plan import default_budget, make_plan
 from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
 from photonic.calibration.rawheader import PLAN
+from photonic.calibration.reading import Taken
 from photonic.calibration.record import make_record
+from photonic.calibration.suspects import explained, statements
 from photonic.calibration.sweep import Progress, sweep
-from photonic.calibration.timing import allan_check
+from photonic.calibration.timing import allan_check, through_adc
 from photonic.errors import CalibrationError
 from photonic.physics import seeds
-from photonic.records import Calibration, Provenance
+from photonic.records import Calibration, ChipSpec, Provenance
 
 
 def calibrate(
@@ -92,9 +98,14 @@ def refit(store: RawStore | str | Path) -> Calibration:
     taken = store.taken()
     fit = fit_mesh(store.spec, taken) if store.spec.layout == "program" else fit_readings(store.spec, taken)
     later = by_purpose(taken, 1)
-    held, series = Points.of(store.spec, later["verify"]), later["allan"][0]
-    allan = allan_check(store.spec, series, fit.model, fit.noise.model, fit.drift)
-    verification = verify_counts(held.prediction(fit.model, fit.noise.model), allan)
+    drift = through_adc(store.spec, by_purpose(taken)["allan"][0], fit.model, fit.noise.model, fit.drift)
+    fit = replace(fit, noise=beside_drift(fit.noise, drift), drift=drift)
+    series, noise = later["allan"][0], fit.noise.model
+    allan = allan_check(store.spec, series, fit.model, noise, fit.drift)
+    prediction = predicted_points(store.spec, later["verify"], fit.model, noise, fit.drift)
+    verification = verify_counts(prediction, allan, more=() if isinstance(fit, MeshFit) else statements(fit, taken))
+    if isinstance(fit, ChipFit):
+        verification = explained(verification, fit, taken)
     measured = sum(item.seconds for item in taken)
     provenance = Provenance(
         started=header.started,
@@ -110,12 +121,17 @@ def refit(store: RawStore | str | Path) -> Calibration:
         telemetry_end=dict(taken[-1].telemetry),
     )
     shown = {
-        **diagnostics(
-            "noise", Points.of(store.spec, brightest(by_purpose(taken)["noise"])), fit.model, fit.noise.model
-        ),
-        **diagnostics("check", held, fit.model, fit.noise.model),
+        **_shown(store.spec, "noise", brightest(by_purpose(taken)["noise"]), fit),
+        **_shown(store.spec, "check", later["verify"], fit),
         **allan_arrays(store.spec, series, allan),
     }
     if isinstance(fit, MeshFit):
         return make_mesh_record(store.spec, fit, verification, provenance, shown)
     return make_record(store.spec, fit, verification, provenance, shown)
+
+
+def _shown(spec: ChipSpec, name: str, taken: Sequence[Taken], fit: ChipFit | MeshFit) -> Mapping[str, Array]:
+    """Points for the report, variances over all their repeats."""
+    points = Points.of(spec, taken)
+    noise = over_repeats(fit.noise.model, fit.drift, points.counts.shape[1], shot_s(spec, taken))
+    return diagnostics(name, points, fit.model, noise)

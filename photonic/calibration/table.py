@@ -45,12 +45,12 @@ def unknown(name: str, unit: str, *, shots: int | None = None, note: str = "", m
 
 def response_rows(fit: ResponseFit) -> list[Parameter]:
     """Gains, zeros, input transfer, programming and crosstalk."""
-    model, found = fit.model, fit.programming
-    element_se = found.raw_se / np.abs(found.scale)[..., None]
+    model = fit.model
+    element_se = fit.errors.element
     rows = [
-        family("gain", "counts per D", model.gain, fit.gain_se, array="counts_per_d"),
+        family("gain", "counts per D", model.gain, fit.errors.gain, array="counts_per_d"),
         family("zero", "counts", model.zero, fit.zero_se, array="zero_count"),
-        family("channel power", "relative", model.power, power_errors(fit), array="power"),
+        family("channel power", "relative", model.power, fit.errors.power, array="power"),
         family("weight offset", "weight", model.element[..., 0], element_se[..., 0], array="element"),
         family("weight slope", "weight", model.element[..., 1], element_se[..., 1], array="element"),
     ]
@@ -61,19 +61,13 @@ def response_rows(fit: ResponseFit) -> list[Parameter]:
     return rows + _transfer_rows(fit) + [_crosstalk_row(fit)]
 
 
-def power_errors(fit: ResponseFit) -> Array:
-    """(N,) standard errors: a mean over outputs of slopes over gains."""
-    gain = np.abs(fit.model.gain / fit.model.spec.n_inputs)
-    return np.asarray(np.sqrt(((fit.programming.raw_se[..., 1] / gain[:, None]) ** 2).mean(0) / len(gain)))
-
-
 def response_errors(fit: ResponseFit) -> Mapping[str, Array]:
     """Standard errors by the names of the arrays that they belong to."""
     found = {
-        "counts_per_d": fit.gain_se,
+        "counts_per_d": fit.errors.gain,
         "zero_count": fit.zero_se,
-        "power": power_errors(fit),
-        "element": fit.programming.raw_se / np.abs(fit.programming.scale)[..., None],
+        "power": fit.errors.power,
+        "element": fit.errors.element,
         "neighbour": fit.programming.neighbour_se,
     }
     if fit.transfer is not None:

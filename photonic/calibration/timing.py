@@ -5,44 +5,85 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from photonic.calibration.allan import Allan, overlapping_allan
 from photonic.calibration.checks import AllanSeries
 from photonic.calibration.drift import LEAST_READINGS, fit_drift
+from photonic.calibration.driftnoise import gain_variance, shot_s, variance_within
 from photonic.calibration.model import Array
 from photonic.calibration.points import MeanModel, Points
 from photonic.calibration.predicted import Prediction, count_moments
 from photonic.calibration.reading import Taken
 from photonic.records import ChipSpec, DriftModel, NoiseModel
 
+Flags = NDArray[np.bool_]
+
 # of a series, for every averaging time whose drift is decided (``AllanSeries``)
 _WINDOWS = 50
 _MOVING = 1e-6  # counts^2, of the predicted variance
+_NOISE_REPEATS, _MESH_NOISE_REPEATS = 512, 400  # of a noise point, as ``plan`` and ``meshplan`` take them
+_LEAST_SEEN = 0.5  # of a gain's change; with less, outputs are at rails and their slope says nothing
 _KNOWN = 0.2  # of the variance: by how much two standard errors of the mean may change it
 
 
-def reference_gains(taken: Sequence[Taken], zero: Array) -> tuple[Array, Array]:
-    """Times (T,) and gains (T,) of the reference readings: their results along the mean of all."""
-    results = np.array([item.counts.double().numpy().mean(0) for item in taken]) - zero
-    mean = results.mean(0)
-    return np.array([item.clock_s for item in taken]), results @ mean / (mean @ mean)
+def shot_gains(spec: ChipSpec, taken: Sequence[Taken], zero: Array) -> tuple[Array, Array]:
+    """Times (T,) and gains (T,) of the single shots of readings of one vector: counts along the mean of all, in time.
+
+    A reading other than the Allan series has been programmed first; the clock is that of its start.
+    """
+    counts = [item.counts.double().numpy() - zero for item in taken]
+    mean = np.concatenate(counts).mean(0)
+    times = [
+        item.clock_s
+        + (0.0 if item.reading.purpose == "allan" else spec.settle_time_s)
+        + _spacing_s(spec, item) * np.arange(len(item.counts))
+        for item in taken
+    ]
+    order = np.argsort([each[0] for each in times], kind="stable")
+    gains = [counts[k] @ mean / (mean @ mean) for k in order]
+    return np.concatenate([times[k] for k in order]), np.concatenate(gains)
 
 
 def drift_of(spec: ChipSpec, references: Sequence[Taken], series: Taken | None, zero: Array) -> DriftModel:
-    """The drift between references, and the longest block to average."""
+    """The drift over the shots of the first Allan series and of all references, and the longest block to average."""
     allan = None if series is None else allan_of(spec, series)
     block_s = allan.block_s if allan is not None and allan.limited else None
-    if len(references) < LEAST_READINGS:
+    taken = [*references, *([] if series is None else [series])]
+    if sum(len(item.counts) for item in taken) < LEAST_READINGS:
         return DriftModel(block_s=block_s)
-    times, gains = reference_gains(references, zero)
+    times, gains = shot_gains(spec, taken, zero)
     if (np.diff(times) <= 0).any():
         return DriftModel(block_s=block_s)  # a chip whose clock does not advance says nothing of time
-    return fit_drift(times, gains, block_s).model
+    found = fit_drift(times, gains, block_s).model
+    repeats = _NOISE_REPEATS if spec.layout == "elementwise" else _MESH_NOISE_REPEATS
+    return found.model_copy(update={"within": variance_within(found, repeats, shot_s(spec, taken))})
 
 
-def allan_of(spec: ChipSpec, series: Taken) -> Allan | None:
-    """Allan deviation of a vector that was repeated without a pause; None: its counts never move."""
-    counts = series.counts.double().numpy()
+def through_adc(spec: ChipSpec, series: Taken, model: MeanModel, noise: NoiseModel, drift: DriftModel) -> DriftModel:
+    """The drift of the gain, where ``drift_of`` has that of the counts: the ADC's own slope at their means differs."""
+    point = Points.of(spec, [series, series]).prediction(model, noise)
+    slope = count_moments(point.volts[:1], point.sigma[:1], point.table).slope[0]
+    mean = series.counts.double().numpy().mean(0) - model.zero
+    seen = float(mean @ (slope * (point.volts[0] - model.zero)) / (mean @ mean))
+    if not seen > _LEAST_SEEN:
+        return drift
+    changes: dict[str, object] = {name: getattr(drift, name) / seen for name in ("sigma", "per_root_s")}
+    for name in ("sigma_interval", "per_root_s_interval"):
+        ends = getattr(drift, name)
+        changes[name] = None if ends is None else (ends[0] / seen, ends[1] / seen)
+    return drift.model_copy(update={**changes, "within": drift.within / seen**2})
+
+
+def allan_of(spec: ChipSpec, series: Taken, readings: Array | None = None) -> Allan | None:
+    """Allan deviation of a vector that was repeated without a pause; None: its counts never move.
+
+    Args:
+        spec: of the chip.
+        series: as it was measured.
+        readings: (T, M) in place of its counts.
+    """
+    counts = series.counts.double().numpy() if readings is None else readings
     moving = counts[:, counts.std(0) > 0]
     return overlapping_allan(moving, _spacing_s(spec, series)) if moving.shape[1] else None
 
@@ -54,6 +95,9 @@ def allan_check(
 
     Only of outputs whose counts are predicted to move, and how much: one at a rail says nothing of time, nor one
     whose variance hangs on where between two codes its mean lies exactly. None: no output is left.
+
+    Where the record has a drift, which all outputs share, they are read together as that one gain (times their rms
+    signal): the noise of the outputs averages, so that drift shows at shorter times and with more degrees of freedom.
     """
     counts, spacing_s = series.counts.double().numpy(), _spacing_s(spec, series)
     longest = max(1, len(counts) // _WINDOWS)
@@ -65,38 +109,34 @@ def allan_check(
         clear &= np.abs(_white(point, shift) / np.maximum(white, _MOVING) - 1)[0] < _KNOWN
     if not clear.any():
         return None
-    signal: Array = (point.volts[:1] - model.zero) ** 2
     moving = gain_variance(drift, taus.astype(np.float64), spacing_s)[:, None]
-    predicted = np.sqrt(white / taus[:, None] + signal * moving)
-    return AllanSeries(readings=counts[:, clear], taus=taus, predicted=predicted[:, clear])
+    signal: Array = (point.volts[:1] - model.zero)[:, clear]
+    if not moving.any() or not signal.any():
+        predicted = np.sqrt(white[:, clear] / taus[:, None] + signal**2 * moving)
+        return AllanSeries(readings=counts[:, clear], taus=taus, predicted=predicted)
+    together, noise_of_it, size = _together(point, clear, signal[0])
+    predicted = np.sqrt(noise_of_it / taus[:, None] + size**2 * moving)
+    return AllanSeries(readings=counts[:, clear] @ together[:, None], taus=taus, predicted=predicted)
+
+
+def _together(point: Prediction, clear: Flags, signal: Array) -> tuple[Array, float, float]:
+    """Weights (M,) of the outputs, and of their sum: its variance from shot to shot, and how it follows the gain.
+
+    Weights are those of least variance where outputs' own noise is alike.
+    """
+    moments = count_moments(point.volts[:1], point.sigma[:1], point.table)
+    slope = moments.slope[0, clear]
+    shared, own = slope * point.common[0, clear], moments.variance[0, clear]
+    seen = slope * signal
+    weights = seen / np.linalg.norm(seen) / len(seen) ** 0.5 if seen.any() else np.ones(len(seen)) / len(seen)
+    variance = (weights**2 * (own - shared**2)).sum() + (weights @ shared) ** 2
+    return weights, float(max(variance, _MOVING / len(seen))), float(weights @ seen)
 
 
 def _white(point: Prediction, shift: float) -> Array:
     """(1, M) variance of the counts of the first point, with other means."""
     found: Array = count_moments(point.volts[:1] + shift, point.sigma[:1], point.table).variance
     return found
-
-
-def gain_variance(drift: DriftModel, taus: Array, spacing_s: float) -> Array:
-    """Allan variance (K,) of the relative gain at averaging times of ``taus`` readings.
-
-    A random walk of variance q per step has q (2 m^2 + 1) / (6 m); of AR(1) it is the variance of the difference of two
-    neighbouring means of m readings, halved (Riley, NIST SP 1065, 5.2).
-    """
-    if drift.kind == "random walk":
-        found: Array = drift.per_root_s**2 * spacing_s * (2.0 * taus**2 + 1) / (6.0 * taus)
-        return found
-    if drift.kind != "ar1" or drift.time_s is None:
-        return np.zeros(len(taus))
-    keep = np.exp(-spacing_s / drift.time_s)
-    variances = []
-    for m in taus.astype(int):
-        lag = np.arange(2 * m)
-        sign = np.where(lag < m, 1.0, -1.0) / m
-        # sum over pairs by lag, from the autocorrelation of the signs
-        pairs = np.correlate(sign, sign, "full")[2 * m - 1 :]
-        variances.append(0.5 * drift.sigma**2 * (pairs[0] + 2 * (pairs[1:] * keep ** lag[1:]).sum()))
-    return np.array(variances)
 
 
 def _spacing_s(spec: ChipSpec, series: Taken) -> float:

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from photonic.calibration.effective import Setting
 from photonic.calibration.model import Array, Inputs
+
+_SURE = 1e-6  # counts; without noise a zero is known as well as this
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class TransferStep:
 
     Attributes:
         inputs: the improved transfer.
+        zero: (M,) counts without light, improved with T_min.
         inverse_v_pi_se: (N,) standard errors.
         bias_se: (N,).
         level_min_se: of T_min; None where it was not free.
@@ -31,6 +35,7 @@ class TransferStep:
     """
 
     inputs: Inputs
+    zero: Array
     inverse_v_pi_se: Array
     bias_se: Array
     level_min_se: float | None
@@ -38,7 +43,12 @@ class TransferStep:
 
 
 def improve_transfer(
-    inputs: Inputs, settings: Sequence[Setting], matrices: Array, zero: Array, noise: Array, *, extinction: bool
+    inputs: Inputs,
+    settings: Sequence[Setting],
+    matrices: Array,
+    zero: Array,
+    noise: Array,
+    dark: tuple[Array, Array] | None,
 ) -> TransferStep:
     """One step from ``inputs``.
 
@@ -48,44 +58,92 @@ def improve_transfer(
         matrices: (K, M, N) counts of each input at full level, NaN where an output is not used.
         zero: (M,) counts without light.
         noise: (M,) variance of a shot.
-        extinction: whether T_min is free: only where a dark reading tells it from the zero of the outputs.
+        dark: (M,) zeros from readings without light, and their standard errors. With them T_min is free, and so are the
+            zeros, which it is nearly the same as; None: T_min is kept, light at the dark code is part of the zeros.
     """
     n = len(inputs.bias_rad)
-    size = 2 * n + int(extinction)
-    normal, right = np.zeros((size, size)), np.zeros(size)
-    weight = 1.0 / noise
+    sums = _Sums.empty(2 * n, 0 if dark is None else len(zero))
     for setting, matrix in zip(settings, matrices, strict=True):
         usable = ~np.isnan(matrix).any(axis=1)
-        b, w = matrix[usable], weight[usable]
+        if not usable.any():
+            continue  # its inputs do not tell its weights apart
+        b, w = matrix[usable], 1.0 / noise[usable]
         root = np.sqrt(setting.weight)[:, None]
         light = root * inputs.levels(setting.inputs)
         rest = root * (setting.volts[:, usable] - zero[usable]) - light @ b.T
-        changes = root * np.concatenate(_slopes(inputs, setting.inputs), axis=1)  # (B, 3 N)
+        slopes = [*_slopes(inputs, setting.inputs), np.ones((len(root), 1))]
+        changes = root * np.concatenate(slopes, axis=1)  # (B, 3 N + 1)
         free = changes - light @ np.linalg.solve(light.T @ light, light.T @ changes)
-        curve, dark = free[:, : 2 * n], free[:, 2 * n :] @ b.T
-        normal[: 2 * n, : 2 * n] += np.tile(b.T @ (b * w[:, None]), (2, 2)) * (curve.T @ curve)
-        right[: 2 * n] += (curve * np.tile((rest * w) @ b, 2)).sum(0)
-        if extinction:
-            normal[-1, -1] += float((dark**2 * w).sum())
-            right[-1] += float((dark * rest * w).sum())
-            cross = (curve * np.tile((dark * w) @ b, 2)).sum(0)
-            normal[-1, :-1] += cross
-            normal[:-1, -1] += cross
-    covariance = np.linalg.inv(normal)
-    change, errors = covariance @ right, np.sqrt(np.diag(covariance))
+        curve, level, one = free[:, : 2 * n], free[:, 2 * n : -1] @ b.T, free[:, -1]
+        sums.add_curves(curve, b, w, rest)
+        if dark is not None:
+            sums.add_levels(curve, level, one, (b, w, rest), usable)
+    if dark is not None:
+        sums.add_dark(dark[0] - zero, dark[1])
+    covariance = np.linalg.inv(sums.normal)
+    change, errors = covariance @ sums.right, np.sqrt(np.diag(covariance))
+    shown = 2 * n + (dark is not None)
     found = replace(
         inputs,
         inverse_v_pi=inputs.inverse_v_pi + change[:n],
         bias_rad=inputs.bias_rad + change[n : 2 * n],
-        level_min=inputs.level_min + (float(change[-1]) if extinction else 0.0),
+        level_min=inputs.level_min + (0.0 if dark is None else float(change[2 * n])),
     )
     return TransferStep(
         inputs=found,
+        zero=zero if dark is None else zero + change[2 * n + 1 :],
         inverse_v_pi_se=errors[:n],
         bias_se=errors[n : 2 * n],
-        level_min_se=float(errors[-1]) if extinction else None,
-        largest=float(np.abs(change / errors).max()),
+        level_min_se=None if dark is None else float(errors[2 * n]),
+        largest=float(np.abs(change / errors)[:shown].max()),
     )
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Normal equations of the curves' parameters (C), and with them of T_min and the zeros (M)."""
+
+    normal: Array
+    right: Array
+    curves: int
+
+    @classmethod
+    def empty(cls, curves: int, zeros: int) -> _Sums:
+        size = curves + (zeros + 1 if zeros else 0)
+        return cls(np.zeros((size, size)), np.zeros(size), curves)
+
+    def add_curves(self, curve: Array, b: Array, w: Array, rest: Array) -> None:
+        """One setting, with ``curve`` (B, C) per count of a matrix's element."""
+        c = self.curves
+        self.normal[:c, :c] += np.tile(b.T @ (b * w[:, None]), (2, 2)) * (curve.T @ curve)
+        self.right[:c] += (curve * np.tile((rest * w) @ b, 2)).sum(0)
+
+    def add_levels(
+        self, curve: Array, level: Array, one: Array, seen: tuple[Array, Array, Array], usable: NDArray[np.bool_]
+    ) -> None:
+        """The same setting's T_min, ``level`` (B, used outputs), and zeros, ``one`` (B,) for each output."""
+        b, w, rest = seen
+        c, zeros = self.curves, self.curves + 1 + np.flatnonzero(usable)
+        self.normal[c, c] += float((level**2 * w).sum())
+        self.right[c] += float((level * rest * w).sum())
+        cross = (curve * np.tile((level * w) @ b, 2)).sum(0)
+        self.normal[c, :c] += cross
+        self.normal[:c, c] += cross
+        self.normal[zeros, zeros] += w * float(one @ one)
+        self.right[zeros] += w * (one @ rest)
+        of_level = w * (one @ level)
+        self.normal[c, zeros] += of_level
+        self.normal[zeros, c] += of_level
+        of_curve = (w[:, None] * np.tile(b, 2)) * (one @ curve)  # (used outputs, C)
+        self.normal[np.ix_(zeros, np.arange(c))] += of_curve
+        self.normal[np.ix_(np.arange(c), zeros)] += of_curve.T
+
+    def add_dark(self, away: Array, errors: Array) -> None:
+        """What readings without light say of the zeros: (M,) how far away they are, and their standard errors."""
+        zeros = np.arange(self.curves + 1, len(self.right))
+        sure = 1 / np.maximum(errors, _SURE) ** 2
+        self.normal[zeros, zeros] += sure
+        self.right[zeros] += sure * away
 
 
 def _slopes(inputs: Inputs, codes: Array) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from photonic.cli.tables import print_table
-from photonic.records import Calibration, Parameter, Verification
+from photonic.records import Calibration, Parameter, Suspect, Verification
 
 
 def verification_content(found: Verification) -> dict[str, Any]:
@@ -16,6 +16,7 @@ def verification_content(found: Verification) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         "causes": list(found.causes),
+        "suspects": [suspect.model_dump(mode="json") for suspect in found.suspects],
         "checks": [check.model_dump(mode="json") for check in found.checks],
         "shots": found.shots,
     }
@@ -89,5 +90,16 @@ def print_verification(found: Verification) -> None:
             )
         )
     print_table(rows, left=(0, 4, 5))
+    if found.suspects:
+        click.echo()
+        print_table(
+            [("suspect", "standard errors", "named above", "margins", ""), *map(_suspect_row, found.suspects)],
+            left=(0, 4),
+        )
     causes = f" ({', '.join(found.causes)})" if found.causes else ""
     click.echo(f"verdict: {found.verdict}{causes}, on {found.shots:,} shots")
+
+
+def _suspect_row(found: Suspect) -> tuple[str, str, str, str, str]:
+    size = "" if found.size is None else f"{found.size:.2g}"
+    return found.name, f"{found.z:.1f}", f"{found.threshold:g}", size, found.note

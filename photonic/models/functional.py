@@ -54,9 +54,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, backend: Backend, *, 
     if _without_gradients(x, weight, bias, backend, gradient):
         return backend.linear(x, weight, bias)
     y = matmul(x, weight, backend, gradient=gradient)
-    if bias is None:
-        return y
-    return y + (bias if bias.dtype == y.dtype else bias.to(y.dtype))
+    return y if bias is None else _plus(y, bias.to(y.dtype), backend)
 
 
 def _without_gradients(x: Tensor, weight: Tensor, bias: Tensor | None, backend: Backend, gradient: str) -> bool:
@@ -110,7 +108,16 @@ def convolve(
         patches = unfold(x, tuple(weight.shape[2:]), geometry)
         y = matmul(patches, weight.reshape(geometry.groups, -1, patches.shape[-1]), backend, gradient=gradient)
         y = fold_output(y, x, weight, geometry)
-    return y if bias is None else y + bias.to(y.dtype).reshape(-1, *[1] * len(geometry.stride))
+    return y if bias is None else _plus(y, bias.to(y.dtype).reshape(-1, *[1] * len(geometry.stride)), backend)
+
+
+def _plus(y: Tensor, bias: Tensor, backend: Backend) -> Tensor:
+    """Adds a bias, in place where nobody else holds y: a second tensor of its size costs more than the sum."""
+    if torch.compiler.is_compiling() or not backend.results_are_new or y.dtype != bias.dtype:
+        return y + bias
+    if y._is_view():  # noqa: SLF001 - autograd changes no view that was made inside a Function
+        return y + bias
+    return y.add_(bias)
 
 
 @dataclass(slots=True)

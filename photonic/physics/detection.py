@@ -17,7 +17,7 @@ class Gain:
     """From D to counts, for C columns of R tiles.
 
     Attributes:
-        counts_per_d: (C or 1, 1, R or 1, m).
+        counts_per_d: (C or 1, 1, R or 1, m), or (C, B, R, m) where the gain of B shots drifts.
         offset: (m,) counts.
     """
 
@@ -27,6 +27,10 @@ class Gain:
     def columns(self, which: slice) -> Gain:
         """Of some of the columns."""
         return self if len(self.counts_per_d) == 1 else Gain(self.counts_per_d[which], self.offset)
+
+    def shots(self, which: slice) -> Gain:
+        """Of some of the shots."""
+        return self if self.counts_per_d.shape[1] == 1 else Gain(self.counts_per_d[:, which], self.offset)
 
 
 def add_noise_(

@@ -22,6 +22,7 @@ from photonic.physics.parameters import ChipParameters
 PRODUCT_ELEMENTS = 2**19
 CACHED_ELEMENTS = 2**18
 _GAINS_KEPT = 32
+FORGOTTEN = 1e-17  # below the rounding of float64
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,37 @@ class Source:
     bias_rad: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What drifts within a call, shot by shot.
+
+    Attributes:
+        laser: (C, B, R, 1) relative power; None: 1.
+        gain: (C, B, R, M) relative gain of the outputs; None: 1.
+    """
+
+    laser: Tensor | None = None
+    gain: Tensor | None = None
+
+    def apply_(self, d: Tensor, s: Tensor, gain: Gain, columns: slice, shots: slice) -> tuple[Tensor, Gain]:
+        """Scales D in place; S and the gain of these columns and shots are returned.
+
+        With more light D, S, the local oscillator and the signal's own power beside it all grow alike.
+        """
+        if self.laser is not None:
+            laser = self.laser[columns, shots].to(d.dtype)
+            d.mul_(laser)
+            s = s * laser
+        if self.gain is not None:
+            relative = self.gain[columns, shots, :, : d.shape[-1]].to(d.dtype)
+            d.mul_(relative)
+            gain = Gain(gain.counts_per_d * relative, gain.offset)
+        return s, gain
+
+
+_STILL = Factors()
+
+
 class Evaluation:
     """Evaluates shots of a device.
 
@@ -65,6 +97,7 @@ class Evaluation:
         device: its hidden truth.
         counts_per_d: of a nominal output.
         count_range: rails of the ADC.
+        code_range: of the inputs.
         draws: of noise; seeded by the caller.
     """
 
@@ -74,9 +107,10 @@ class Evaluation:
         device: Device,
         counts_per_d: float,
         count_range: tuple[float, float],
+        code_range: tuple[float, float],
         draws: NormalDraws,
     ) -> None:
-        self.parameters, self.device = parameters, device
+        self.parameters, self.device, self._code_range = parameters, device, code_range
         self._counts_per_d, self._count_range, self._draws = counts_per_d, count_range, draws
         # the light carries each line's own RIN already
         self._noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
@@ -84,6 +118,12 @@ class Evaluation:
         self._gains: list[tuple[tuple[int, float | None, torch.dtype], Tensor | None, Gain]] = []
         self._levels: dict[int, LevelTable | None] = {}
         self._whole = device.transmitter.shots_differ or parameters.input_crosstalk > 0
+
+    @property
+    def remembered(self) -> int:
+        """How many shots before a modulator still remembers, to rounding."""
+        kept = self.device.transmitter.memory
+        return 0 if kept == 0 else math.ceil(math.log(FORGOTTEN) / math.log(kept)) if kept < 1 else 2**62
 
     def tiles(self, codes: Tensor, n: int, gain: Gain, bias_rad: Tensor | None, around: Surroundings) -> Tiles:
         """Programs tiles, in the dtype of the gain.
@@ -178,7 +218,9 @@ class Evaluation:
             counts_per_d = (gain * analog_gain).reshape(1, 1, 1, -1)
         return Gain(counts_per_d.to(dtype), (receiver.offset_d[:m] * self._counts_per_d).to(dtype))
 
-    def counts(self, inputs: Tensor, tiles: Tiles, gain: Gain, source: Source, out: Tensor) -> None:
+    def counts(
+        self, inputs: Tensor, tiles: Tiles, gain: Gain, source: Source, out: Tensor, factors: Factors = _STILL
+    ) -> None:
         """Modulates, detects and converts, block by block.
 
         Args:
@@ -187,6 +229,7 @@ class Evaluation:
             gain: of these.
             source: of the light.
             out: (R, C, B, m) counts, overwritten.
+            factors: what drifts within the call.
         """
         if not out.numel():
             return
@@ -202,7 +245,7 @@ class Evaluation:
         for first in range(0, columns, light_wide):
             for start in range(0, shots, step):
                 block = slice(start, start + step)
-                codes = inputs[first : first + light_wide, block].to(matrix.dtype)
+                codes = inputs[first : first + light_wide, block]
                 light = self._light(codes, rows, tiles, source)
                 for begin in range(0, len(light), wide):
                     here = slice(first + begin, min(first + begin + wide, columns))
@@ -210,20 +253,21 @@ class Evaluation:
                     d = _beginning(results, (len(part), part.shape[-2], rows, m))
                     self._multiply(part, matrix[here], d)
                     s = self._power(part, _columns(tiles.power, here), d, gain.columns(here), source.power)
-                    self._read(d, s, gain.columns(here), scratch, out[:, here, block].permute(1, 2, 0, 3))
+                    s, each = factors.apply_(d, s, gain.columns(here), here, block)
+                    self._read(d, s, each, scratch, out[:, here, block].permute(1, 2, 0, 3))
 
-    def few_shots(self, tiles: Tiles, gain: Gain, limits: tuple[float, float]) -> FewShots | None:
-        """The same for few shots of tiles that stay, with input codes in ``limits``; None where it is not possible."""
-        levels = self.level_table(tiles.signed.shape[-1] - tiles.constant, limits)
+    def few_shots(self, tiles: Tiles, gain: Gain) -> FewShots | None:
+        """The same for few shots of tiles that stay; None where it is not possible."""
+        levels = self.level_table(tiles.signed.shape[-1] - tiles.constant)
         fits = FewShots.possible(self.parameters, self.device.receiver.transitions)
         if levels is None or not fits or gain.counts_per_d.dtype != torch.float32:
             return None
         return FewShots(levels, tiles, gain, self._noise, self._adc_noise_lsb, self._count_range, self._draws)
 
-    def level_table(self, n: int, limits: tuple[float, float]) -> LevelTable | None:
-        """Levels of the first n channels, for codes in ``limits``; None where a code does not decide about them."""
+    def level_table(self, n: int) -> LevelTable | None:
+        """Levels of the first n channels for all codes; None where a code does not decide about them."""
         if n not in self._levels:
-            self._levels[n] = LevelTable.of(self.device.transmitter, n, limits)
+            self._levels[n] = LevelTable.of(self.device.transmitter, n, self._code_range)
         return self._levels[n]
 
     def _multiply(self, light: Tensor, matrix: Tensor, d: Tensor) -> None:
@@ -247,22 +291,44 @@ class Evaluation:
                 part = d[here, start : start + shots]
                 power = s[here, start : start + shots] if s.ndim > 1 else s
                 draws = _beginning(scratch, tuple(part.shape))
-                detection.add_noise_(part, power, each, self._noise, self._adc_noise_lsb, self._draws, draws)
+                now = each.shots(slice(start, start + shots))
+                detection.add_noise_(part, power, now, self._noise, self._adc_noise_lsb, self._draws, draws)
                 if self.parameters.adc_bits is not None:
                     detection.convert_(part, self._count_range, transitions)
                 out[here, start : start + shots].copy_(part)
 
     def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:
         """Light (C, B, K) of shots, or (C, R, B, K) where each tile's shots have their own."""
+        light = self._looked_up(inputs, tiles, source)
+        if light is None:
+            light = self._modulated(inputs.to(tiles.signed.dtype), rows, source)
+            light = F.pad(light, (0, 1), value=1.0) if tiles.constant else light
+        return light if source.power == 1.0 else light.mul_(source.power)
+
+    def _looked_up(self, inputs: Tensor, tiles: Tiles, source: Source) -> Tensor | None:
+        """Light of many whole codes (C, B, n) from a table; None where a code alone does not decide about it."""
+        n, (low, high) = inputs.shape[-1], self._code_range
+        if inputs.is_floating_point() or source.bias_rad is not None or tiles.signed.dtype != torch.float32:
+            return None
+        if inputs.numel() < n * (high - low):
+            return None  # the table would be longer
+        table = self.level_table(n)
+        if table is None:
+            return None
+        # patches come channel by channel, and stay so
+        by_channel = inputs.stride(-1) != 1
+        codes = inputs.mT if by_channel else inputs
+        light = table.of_tensor(codes, -2 if by_channel else -1, tiles.constant)
+        return light.mT if by_channel else light
+
+    def _modulated(self, inputs: Tensor, rows: int, source: Source) -> Tensor:
+        """Light of codes, floating point, by the modulators' own curves."""
         transmitter = self.device.transmitter
         if self._whole and inputs.shape[-1] < self.parameters.n_inputs:
             inputs = F.pad(inputs, (0, self.parameters.n_inputs - inputs.shape[-1]))
         if transmitter.shots_differ:
             inputs = inputs.unsqueeze(1).expand(-1, rows, -1, -1)
-        light = transmitter.light(inputs, source.bias_rad, self._draws.first)
-        if tiles.constant:
-            light = F.pad(light, (0, 1), value=1.0)
-        return light if source.power == 1.0 else light.mul_(source.power)
+        return transmitter.light(inputs, source.bias_rad, self._draws.first)
 
     def _power(self, light: Tensor, power: Tensor, d: Tensor, gain: Gain, source: float) -> Tensor:
         """S, broadcastable to (C, B, R, m)."""

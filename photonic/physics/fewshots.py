@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 FEW = 2**12
 # of a grid's weights, which are held a second time
 FEW_WEIGHTS = 2**16
+# that are looked up at once where there are many
+_CACHED_CODES = 2**16
 
 Array = NDArray[np.float32]
 
@@ -66,6 +69,29 @@ class LevelTable:
     def of_codes(self, codes: NDArray[np.integer]) -> Array:
         """Levels of whole codes (..., n), inside their range."""
         return self.levels.take(codes + self.first)
+
+    def of_tensor(self, codes: Tensor, channels: int, constant: bool) -> Tensor:
+        """Levels of many whole codes, and 1 for one more channel where that is ``constant``.
+
+        Args:
+            codes: (C, P, Q), inside their range.
+            channels: the dimension that counts channels, -1 or -2.
+            constant: whether there is one more.
+        """
+        levels, first = torch.from_numpy(self.levels), torch.from_numpy(self.first).to(torch.int32)
+        light = torch.empty(len(codes), codes.shape[1] + (constant and channels == -2), codes.shape[2])
+        step = max(1, _CACHED_CODES // max(1, codes.shape[-1]))
+        for column, to_column in zip(codes, light, strict=True):
+            for start in range(0, codes.shape[-2], step):
+                some = slice(start, min(start + step, codes.shape[-2]))
+                offset = first if channels == -1 else first[some].unsqueeze(-1)
+                index = column[some].to(torch.int32).add_(offset)
+                torch.index_select(levels, 0, index.flatten(), out=to_column[some].view(-1))
+        if constant and channels == -2:
+            light[:, -1] = 1.0
+        elif constant:
+            light = F.pad(light, (0, 1), value=1.0)
+        return light
 
 
 class Samples:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from photonic.physics.fittedoptics import FittedOptics
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.receiver import Receiver
 from photonic.physics.transmitter import Transmitter
-from photonic.records import ChipSpec, EnergyModel, InputTransfer, NoiseModel, Response
+from photonic.records import ChipSpec, DriftModel, EnergyModel, InputTransfer, NoiseModel, Response
 
+_MOST_DRIFT = 0.3  # as of any simulated laser
 # what a simulation does; a chip's other conditions are refused by its twin
 _SIMULATED = ("laser_power", "analog_gain")
 
@@ -42,14 +43,16 @@ class FittedParameters(ChipParameters):
     weight_bits: int | None = Field(default=8, ge=1, le=15)
     adc_bits: int | None = Field(default=8, ge=1, le=16)
     measured: ChipSpec = Field(description="the fitted response in place of the nominal one")
+    drift_variance: float = Field(default=0.0, ge=0, description="of a drift that stands still, in place of itself")
 
     @classmethod
-    def of(cls, spec: ChipSpec, response: Response) -> FittedParameters:
+    def of(cls, spec: ChipSpec, response: Response, drift_variance: float = 0.0) -> FittedParameters:
         """The parameters of a chip with a code for each weight.
 
         Args:
             spec: of the chip when it was measured.
             response: that was fitted.
+            drift_variance: that is added to the common intensity noise, where the drift itself is not simulated.
 
         Raises:
             CalibrationError: a chip that these equations do not describe.
@@ -67,8 +70,29 @@ class FittedParameters(ChipParameters):
             thermal_noise_a_per_rthz=0.0,
             rin_db_per_hz=None,
             extinction_ratio_db=None,
+            drift_variance=drift_variance,
             measured=ChipSpec(**{**spec.model_dump(), **_as_simulated(spec), "response": response.model_dump()}),
         )
+
+    def drifting(self, drift: DriftModel) -> Self:
+        """The same chip with the drift of its record, which all outputs share as they share the laser.
+
+        Raises:
+            CalibrationError: a drift that cannot be simulated.
+        """
+        walk, sigma = drift.kind == "random walk", drift.sigma if drift.kind == "ar1" else 0.0
+        if sigma >= _MOST_DRIFT or (drift.kind == "ar1" and drift.time_s is None):
+            raise CalibrationError(
+                f"the record of {self.measured.chip_id}: expected an AR(1) drift below {_MOST_DRIFT:g} of the gain "
+                f"with its time, found {sigma:g} and {drift.time_s} s; calibrate the chip when it has settled"
+            )
+        changes: dict[str, object] = {
+            "laser_drift": sigma,
+            "laser_walk_per_root_s": drift.per_root_s if walk else 0.0,
+            "drift_s": drift.time_s or self.drift_s,
+            "drift_variance": 0.0,
+        }
+        return type(self)(**{**dict(self), **changes})
 
     @property
     def sheet(self) -> ChipSpec:
@@ -82,8 +106,9 @@ class FittedParameters(ChipParameters):
 
     @property
     def noise(self) -> NoiseModel:
-        """As it was fitted."""
-        return self.measured.response.noise
+        """As it was fitted, with the variance of a drift that is not simulated."""
+        noise = self.measured.response.noise
+        return noise.model_copy(update={"rin": noise.rin + self.drift_variance}) if self.drift_variance else noise
 
     @property
     def lsb(self) -> float:

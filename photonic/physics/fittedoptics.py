@@ -1,6 +1,6 @@
 """What a calibration knows of the optics of a chip that has a code for each weight.
 
-    w_ij = w0_ij + (t - w0_ij) sum_l sum_q n_lq s(c_neighbour)^(q + 1),  w0_ij = sum_q e_ijq h_q(c_ij)
+    t - w_ij = (t - w0_ij) prod_l (1 - sum_q n_lq s(c_neighbour)^(q + 1)),  w0_ij = sum_q e_ijq h_q(c_ij)
     S_i = 1/N sum_j (a_0 + a_1 |w0_ij|) p_j T_j
 
 h are curves of the code that all elements share, piecewise linear: h_0 = 1, h_1 = s. ``photonic.calibration.model`` has
@@ -72,15 +72,15 @@ class FittedOptics(Optics):
         return [torch.take(curve, left).addcmul_(torch.take(step, left), share) for curve, step in curves]
 
     def _taken(self, s: Tensor) -> Tensor:
-        """What the neighbours of each element do, (T, m, N), from s (T, m, N); none beyond the edges."""
-        found = torch.zeros_like(s)
+        """What the neighbours of each element take, (T, m, N), from s (T, m, N), one after the other."""
+        left = torch.ones_like(s)
         for (rows, columns), coefficients in zip(self.offsets, self.neighbour.tolist(), strict=True):
             term = torch.zeros_like(s)
             for coefficient in reversed(coefficients):
                 term.add_(coefficient).mul_(s)
             here, there = _overlap(s.shape[1], rows), _overlap(s.shape[2], columns)
-            found[:, here[0], there[0]] += term[:, here[1], there[1]]
-        return found
+            left[:, here[0], there[0]] *= 1 - term[:, here[1], there[1]]
+        return 1 - left
 
 
 def _overlap(size: int, step: int) -> tuple[slice, slice]:

@@ -312,6 +312,12 @@ class Time(Record):
         description="relative standard deviation of the power (log-normal), AR(1) with drift_s",
         json_schema_extra=switch("laser drift", 0.0),
     )
+    laser_walk_per_root_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="random walk of the power from time 0: relative standard deviation after 1 s (log-normal)",
+        json_schema_extra=switch("laser drift", 0.0),
+    )
     gain_drift: float = Field(
         default=0.0,
         ge=0,

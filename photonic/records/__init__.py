@@ -7,6 +7,7 @@ from photonic.records.calibration import (
     DriftModel,
     Parameter,
     Provenance,
+    Suspect,
     Verdict,
     Verification,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Provenance",
     "Record",
     "Response",
+    "Suspect",
     "Verdict",
     "Verification",
     "effective_bits",

@@ -54,22 +54,42 @@ class Check(Record):
     shots_needed: int | None = Field(default=None, ge=1, description="where the data cannot decide")
 
 
+class Suspect(Record):
+    """A fault, outside of what a record can hold, that explains what it leaves of the readings."""
+
+    name: str = Field(min_length=1)
+    z: float = Field(description="of the statistic: its value over its standard error")
+    threshold: float = Field(description="of z, above which it is significant")
+    size: float | None = Field(default=None, description="largest effect that is left, in margins of a mean error")
+    least: float | None = Field(default=None, description="size from which it is named")
+    note: str = ""
+
+
 class Verification(Record):
     """Whether a record matches its chip, on data that the fit has not seen."""
 
     verdict: Verdict
     checks: tuple[Check, ...] = ()
     causes: tuple[str, ...] = Field(default=(), description="of the checks that failed")
+    suspects: tuple[Suspect, ...] = Field(default=(), description="faults that explain what is left, largest first")
     shots: int = Field(ge=0)
 
 
 class DriftModel(Record):
-    """What moves between two reference readings: gain of all outputs alike, and what is left of it."""
+    """What moves from shot to shot and between readings: gain of all outputs alike."""
 
     kind: Literal["none found", "ar1", "random walk", "not measured"] = "not measured"
     sigma: float = Field(default=0.0, ge=0, description="stationary (ar1), relative gain")
     time_s: float | None = Field(default=None, gt=0, description="correlation time (ar1)")
     per_root_s: float = Field(default=0.0, ge=0, description="of a random walk, relative gain per sqrt(s)")
+    sigma_interval: tuple[float, float] | None = Field(default=None, description="95 % (ar1)")
+    time_interval_s: tuple[float, float] | None = Field(
+        default=None, description="95 % (ar1); None: not known to a factor of 100"
+    )
+    per_root_s_interval: tuple[float, float] | None = Field(default=None, description="95 % (random walk)")
+    within: float = Field(
+        default=0.0, ge=0, description="variance over the repeats of a noise point, which the noise term rin leaves out"
+    )
     block_s: float | None = Field(default=None, gt=0, description="longest block to average: least Allan deviation")
 
 

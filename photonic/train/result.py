@@ -57,6 +57,8 @@ class Result(Record):
 
     accuracy: Accuracy
     backend: str
+    calibration: str | None = None
+    allow_failed: bool = False
     routes: tuple[tuple[str, str], ...]
     backends: tuple[Opened, ...]
     enob: float | None = Field(description="effective bits; of several chips the fewest; None without a chip")

@@ -476,7 +476,7 @@ def test_a_channel_without_common_levels_is_refused_where_it_is_used(fault: str)
 def test_neighbours_that_take_everything_are_refused() -> None:
     """Nothing is left to program."""
     model = _model(_spec())
-    model.neighbour[:, 0] = 0.6
+    model.neighbour[:, 0] = 1.5
     with pytest.raises(CalibrationError, match="leaves nothing"):
         _backend(model).matmul(_randn(1, 3, N), _randn(1, M, N))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,27 @@ def test_no_inl_is_said_where_there_is_none() -> None:
 def test_too_few_readings_are_no_inl_but_pooled_ones_may_be() -> None:
     assert fit_inl(*read(SAR, 500, 1), RANGE).kind == "none"
     assert fit_inl(*read(np.stack([ROUGH[0]] * 16), 2000, 1), RANGE).kind == "pooled"
+
+
+def test_many_codes_are_seen_to_be_too_many_before_memory_is_spent() -> None:
+    """65,536 codes by 480,000 readings with noise of 260 LSB; of 2,048 codes, outputs alike tell them together."""
+    rng = np.random.default_rng(0)
+    for bits, kind in ((16, "none"), (11, "pooled")):
+        half, n = 2 ** (bits - 1), 60_000
+        ideal = np.arange(-half + 0.5, half - 1)
+        bent = ideal + 2.5 * np.cos(np.pi * ideal / half)
+        sigma = half * 0.008
+        volts = rng.uniform(-half, half - 1, (n, 8))
+        seen = volts + sigma * rng.standard_normal(volts.shape)
+        counts = np.searchsorted(bent, seen, side="right") - float(half)
+        tracemalloc.start()
+        found = fit_inl(volts, counts, np.full(volts.shape, sigma), (-float(half), half - 1.0))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found.kind == kind
+        assert peak < 4e8
+        assert found.identified.any() == (kind == "pooled")
+        assert (np.isinf(found.standard_error) == ~found.identified).all()
 
 
 def test_gain_and_offset_are_no_inl() -> None:

@@ -158,7 +158,12 @@ def test_right_twins_pass_at_the_stated_rate(kind):
 def test_a_chip_without_noise_or_without_a_converter_is_verified():
     chip = truth(12)
     silent = replace(chip, sigma=np.zeros_like(chip.sigma), common=np.zeros_like(chip.common))
-    assert verify_counts(predicted(silent, measure(silent, 4, 0))).verdict == "pass"
+    found = verify_counts(predicted(silent, measure(silent, 4, 0)))
+    assert found.verdict == "not distinguishable"
+    undecided = {check.name for check in found.checks if check.verdict != "pass"}
+    assert undecided == {"variance ratio by point", "variance ratio by output", "common mode"}  # 0 / 0 is no match
+    assert all("no count moves" in check.worst for check in found.checks if check.name in undecided)
+    assert verify_counts(predicted(silent, measure(chip, 4, 0))).verdict == "fail"
     generator = np.random.default_rng(0)
     own = np.sqrt(chip.sigma**2 - chip.common**2)[:, None]
     shared = chip.common[:, None] * generator.standard_normal((48, 600, 1))
@@ -166,6 +171,41 @@ def test_a_chip_without_noise_or_without_a_converter_is_verified():
     right = Prediction(analog, chip.volts, chip.sigma, chip.common, None)
     assert verify_counts(right).verdict == "pass"
     assert verify_counts(replace(right, sigma=1.2 * chip.sigma)).causes == ("noise",)
+
+
+def at_rails(seed, points=48, outputs=16):
+    """Every third point lies wholly at a rail, by 4 to 30 standard deviations; of many outputs, one does elsewhere."""
+    chip, generator = truth(seed, points, outputs), np.random.default_rng([seed, 4])
+    volts = chip.volts.copy()
+    beyond = np.sign(volts) * (128 + chip.sigma * generator.uniform(4, 30, volts.shape))
+    volts[::3] = beyond[::3]
+    if outputs > 2:
+        volts[1::3, 0] = beyond[1::3, 0]
+    return replace(chip, volts=volts)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 16])
+def test_points_at_a_rail_say_nothing_of_variance_and_a_stray_count_there_is_no_failure(outputs):
+    for seed in range(12):
+        chip = at_rails(seed, outputs=outputs)
+        counts = measure(chip, 8000 // outputs, seed)
+        with np.errstate(all="raise", under="ignore"):
+            found = verify_counts(predicted(chip, counts))
+        assert found.verdict == "pass", verdicts(found)
+        note = next(check.worst for check in found.checks if check.name == "variance ratio by point")
+        assert "at 16 of 48 points next to nothing varies" in note
+        counts[0, 7, 0] -= np.sign(counts[0, 7, 0])  # one reading of a point where none is predicted to move
+        assert verify_counts(predicted(chip, counts)).verdict != "fail"
+
+
+def test_a_point_that_moves_though_none_is_predicted_to_fails():
+    chip = at_rails(3)
+    wrong = chip.volts.copy()
+    wrong[0] = 124.0 * np.sign(wrong[0])  # the chip is where it varies, its record at the rail
+    given = predicted(replace(chip, volts=wrong), measure(replace(chip, volts=wrong), 500, 3), volts=chip.volts)
+    assert {"mean error by point", "variance ratio by point"} <= {
+        check.name for check in verify_counts(given).checks if check.verdict == "fail"
+    }
 
 
 def test_drift_within_a_point_is_not_taken_for_noise():

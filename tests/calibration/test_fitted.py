@@ -52,12 +52,12 @@ def _weights(record: Calibration, codes: np.ndarray) -> tuple[np.ndarray, np.nda
     found = np.array(alone)
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
-            taken = 0.0
+            left = 1.0
             for (down, right), n in zip(a["neighbour_offsets"].astype(int), a["neighbour"], strict=True):
                 if 0 <= i + down < codes.shape[0] and 0 <= j + right < codes.shape[1]:
                     s = curves[1][i + down, j + right]
-                    taken += sum(coefficient * s ** (q + 1) for q, coefficient in enumerate(n))
-            found[i, j] += (a["neighbour_target"][0] - found[i, j]) * taken
+                    left *= 1 - sum(coefficient * s ** (q + 1) for q, coefficient in enumerate(n))
+            found[i, j] = a["neighbour_target"][0] - (a["neighbour_target"][0] - found[i, j]) * left
     return found, np.array(alone)
 
 
@@ -315,7 +315,7 @@ def test_arrays_that_do_not_fit_are_refused(change: dict[str, np.ndarray | None]
 def test_chips_without_a_twin_are_refused() -> None:
     """A mesh, fields, a nominal record, noise that follows negative light, and tables for counts from 0."""
     mesh = spec_of(layout="program", n_drives=40)
-    with pytest.raises(CalibrationError, match=r"layout 'program'.*lacks"):
+    with pytest.raises(CalibrationError, match=r"layout 'program'.*no twin"):
         photonic.twin(calibration_of(mesh, arrays_of(spec_of())))
     with pytest.raises(ArraysError, match="nothing was measured"):
         photonic.twin(Calibration.from_spec(spec_of()))

@@ -198,3 +198,40 @@ def test_compile_runs_with_a_graph_break() -> None:
     y.sum().backward()
     assert backend.site.usage.calls == 1
     assert x.grad is not None
+
+
+class HoldingBackend(Backend):
+    """Gives the same tensor again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(BackendSpec(name="holding"))
+        self.held = torch.zeros(0)
+
+    def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight.mT
+
+    def _convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+        if not self.held.numel():
+            self.held = super()._convolve(x, weight, geometry)
+        return self.held
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_bias_is_added_in_place_only_where_results_are_new(grad: bool) -> None:
+    """A convolution's bias, to a backend's own tensor and to one that nobody else holds; with its gradient."""
+    x, weight = _random(2, 4, 5, 5, grad=grad), _random(6, 2, 3, 2, grad=grad, seed=1)
+    bias = _random(6, grad=grad, seed=2)
+    holding = HoldingBackend()
+    first = convolve(x, weight, bias, holding, GEOMETRY).clone()
+    assert torch.equal(convolve(x, weight, bias, holding, GEOMETRY), first)
+    ideal = _ideal()
+    assert ideal.results_are_new
+    assert not holding.results_are_new
+    y = convolve(x, weight, bias, ideal, GEOMETRY)
+    g = GEOMETRY
+    plain = torch.nn.functional.conv2d(x, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+    torch.testing.assert_close(y, plain)
+    if grad:
+        y.square().sum().backward()
+        assert bias.grad is not None
+        torch.testing.assert_close(bias.grad, 2 * plain.detach().sum((0, 2, 3)))

@@ -31,7 +31,7 @@ from photonic.backends.kept import Kept
 from photonic.backends.plans import EncodingOptions, Plan, check_weight, plain, plan_between, plan_product
 from photonic.backends.streams import CallStreams
 from photonic.backends.twin import gradient, statistics, validity
-from photonic.backends.twin.convolution import NativeConvolution
+from photonic.backends.twin.convolution import NativeConvolution, sample
 from photonic.backends.twin.few import FewOutputs
 from photonic.backends.twin.inputs import InputCodes, Inputs
 from photonic.backends.twin.light import Light, lit
@@ -70,6 +70,8 @@ class TwinBackend(Backend):
         CalibrationError: a record that does not describe the chip.
     """
 
+    results_are_new = True
+
     def __init__(
         self,
         parameters: ChipParameters,
@@ -98,6 +100,7 @@ class TwinBackend(Backend):
             Device.draw(parameters, device) if record is None else record.device,
             chip.response.counts_per_d[0],
             chip.count_range,
+            chip.input_code_range,
             self._streams.draws,
         )
         self.device_seed = device
@@ -144,20 +147,21 @@ class TwinBackend(Backend):
             return None
         prepared = self._prepare(matrix, plan, x.dtype).prepared
         two = plan.inputs == "time"
-        codes = self._inputs.by_value(plan.scaled_images(x, geometry.groups), two_sided=two)
-        kernel = tuple(weight.shape[2:])
-        sample = self._native.sample(codes, kernel, geometry, validity.SAMPLED // prepared.worth[0].numel())
-        light = self._light(InputCodes((sample,), two), prepared)
+        kernel, inputs = tuple(weight.shape[2:]), self._inputs
+
+        def code(images: Tensor) -> Tensor:
+            return inputs.by_value(plan.scaled_images(images, geometry.groups), two_sided=two)
+
+        some = sample(x, kernel, geometry, validity.SAMPLED // prepared.worth[0].numel())
+        light = self._light(InputCodes((inputs.by_value(plan.scaled(some), two_sided=two),), two), prepared)
         share, common = validity.shared(light, prepared, self._detector, self._options.shots)
         if share > validity.RIN_SHARE:
             return None
         found = self._judge(light, prepared, NATIVE, share)
-        y, variance = self._native.convolve(codes, prepared, plan, kernel, geometry, common)
-        shots = x.shape[0] * y.shape[2:].numel()
+        convolved = self._native.convolve(x, code, prepared, plan, kernel, geometry, common)
+        shots = x.shape[0] * convolved.y.shape[2:].numel()
         self._count(prepared, shots * (2 if two else 1) * self._options.shots, found)
-        if not prepared.silent:
-            statistics.add_noise_(y, variance, self._streams.draws)
-        return plan.unscaled_images(y, geometry.groups)
+        return convolved.finish_(self._streams.draws)
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Few rows, where tiles need not be told apart and nobody judges."""
@@ -183,7 +187,7 @@ class TwinBackend(Backend):
     def _make_few(self, weight: Tensor, plan: Plan) -> FewOutputs | None:
         spec, made = self.chip_spec, self._prepare(weight.unsqueeze(0), plan, torch.float32)
         prepared = made.prepared
-        levels = self._evaluation.level_table(prepared.matrix.shape[-1] - prepared.constant, spec.input_code_range)
+        levels = self._evaluation.level_table(prepared.matrix.shape[-1] - prepared.constant)
         if levels is None or made.chip is not None:
             return None
         rail = None if self.parameters.adc_bits is None else spec.count_range[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -10,10 +12,64 @@ from torch import Tensor
 
 from photonic.backends.base import ConvGeometry
 from photonic.backends.plans import Plan
+from photonic.backends.twin.images import Images, Lookup, blocks
 from photonic.backends.twin.light import LevelBasis
 from photonic.backends.twin.prepared import Prepared
+from photonic.physics.draws import NormalDraws
 from photonic.physics.transmitter import Transmitter
 from photonic.records import ChipSpec
+
+
+@lru_cache(maxsize=1)
+def _half_is_fast() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers, and adds the products in float32."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 has none
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@dataclass(frozen=True)
+class Convolved:
+    """A convolution, of which the noise is not drawn yet.
+
+    Attributes:
+        y: (B, G x M, *output_size) the mean, by the first of the levels' functions.
+        others: the same by the other functions; None: there are none.
+        power: (B, G x C, *output_size) S of column tiles above the dark, or (B, G x M, *output_size) its variance of
+            outputs; None: no shot noise.
+        shot: (G, M, C) variance for S; None: ``power`` has it already.
+        fixed: (1, G x M, 1, ...) variance of what no input changes; None: there is no noise.
+    """
+
+    y: Tensor
+    others: Tensor | None
+    power: Tensor | None
+    shot: Tensor | None
+    fixed: Tensor | None
+
+    def finish_(self, draws: NormalDraws) -> Tensor:
+        """Adds up, with one independent sample for each output; some images at a time, which stay in cache."""
+        y = self.y
+        if self.fixed is None and self.others is None:
+            return y
+        for some in blocks(len(y), y[0].numel() // 2):
+            part = y[some]
+            if self.others is not None:
+                part.add_(self.others[some])
+            if self.fixed is not None:
+                sigma = self._variance(some, self.fixed).sqrt_()
+                part.addcmul_(draws.fill_(torch.empty(part.shape, dtype=y.dtype, device=y.device)), sigma)
+        return y
+
+    def _variance(self, some: slice, fixed: Tensor) -> Tensor:
+        """Of some images, a new tensor; rounding takes no variance below 0."""
+        if self.power is None:
+            return fixed.clone()
+        power = self.power[some].to(fixed.dtype)
+        if self.shot is not None:
+            g, _, columns = self.shot.shape
+            s = power.flatten(2).unflatten(1, (g, columns))
+            power = (self.shot @ s).flatten(1, 2).view(len(power), -1, *power.shape[2:])
+        return power.add_(fixed).clamp_(min=0.0)
 
 
 class NativeConvolution:
@@ -22,6 +78,10 @@ class NativeConvolution:
     A pixel meets another modulator at each place in the kernel. Its level there is a sum of few functions of its code
     (``LevelBasis``), each of them an image of its own, and the modulators' weights join the kernel.
 
+    The first function is what modulators have in common, and the others are what little they differ by. Where the CPU
+    multiplies bfloat16 numbers faster, these are such, unless they are so large that rounding them (2^-9) takes more
+    than the tolerance of a level; and so is the power, of which the noise is the root.
+
     Args:
         transmitter: the modulators.
         spec: of the chip.
@@ -29,7 +89,7 @@ class NativeConvolution:
 
     def __init__(self, transmitter: Transmitter, spec: ChipSpec) -> None:
         self._spec, self._transmitter = spec, transmitter
-        self._basis = lru_cache(maxsize=8)(self._make_basis)
+        self._lookup = lru_cache(maxsize=8)(self._make_lookup)
 
     @property
     def possible(self) -> bool:
@@ -37,110 +97,127 @@ class NativeConvolution:
         t = self._transmitter
         return not t.shots_differ and t.parameters.input_crosstalk == 0 and self._spec.input_bits is not None
 
-    def _make_basis(self, n: int, dtype: torch.dtype, device: torch.device) -> LevelBasis:
-        return LevelBasis.of(self._transmitter, n, self._spec.input_code_range, dtype).to(device)
-
-    def sample(self, codes: Tensor, kernel: tuple[int, ...], geometry: ConvGeometry, count: int) -> Tensor:
-        """Patches (G, P, N) of codes (B, C_in, *size), about ``count`` of them, evenly from all."""
-        size = geometry.output_size(tuple(codes.shape[2:]), kernel)
-        total = codes.shape[0] * torch.Size(size).numel()
-        chosen = torch.arange(0, total, max(1, -(-total // max(1, count))), device=codes.device)
-        padded = _padded(codes, geometry.padding)
-        index: list[Tensor] = []
-        for axis in reversed(range(len(size))):
-            place = (chosen % size[axis]) * geometry.stride[axis]
-            chosen = chosen // size[axis]
-            inside = torch.arange(kernel[axis], device=codes.device) * geometry.dilation[axis]
-            shape = [1] * len(size)
-            shape[axis] = -1
-            index.insert(0, place.view(-1, 1, *[1] * len(size)) + inside.view(1, 1, *shape))
-        image = chosen.view(-1, 1, *[1] * len(size))
-        channel = torch.arange(codes.shape[1], device=codes.device).view(1, -1, *[1] * len(size))
-        patches = padded[(image, channel, *index)]  # (P, C_in, *kernel)
-        return patches.reshape(len(patches), geometry.groups, -1).transpose(0, 1)
+    def _make_lookup(self, n: int, two: bool, dtype: torch.dtype, device: torch.device) -> Lookup:
+        basis = LevelBasis.of(self._transmitter, n, self._spec.input_code_range, dtype).to(device)
+        half = dtype == torch.float32 and device.type == "cpu" and _half_is_fast()
+        return Lookup.of(basis, two, half)
 
     def convolve(
         self,
-        codes: Tensor,
+        x: Tensor,
+        code: Callable[[Tensor], Tensor],
         prepared: Prepared,
         plan: Plan,
         kernel: tuple[int, ...],
         geometry: ConvGeometry,
         common: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and variance, (B, C_out, *output_size) each; the variance may broadcast.
+    ) -> Convolved:
+        """In the layer's units.
 
         Args:
-            codes: (B, C_in, *size), with the sign of the input.
+            x: (B, C_in, *size).
+            code: gives some images' codes, with the sign of the input.
             prepared: the weight.
             plan: of the product.
             kernel: its size.
             geometry: stride, padding, dilation, groups.
             common: (G, 1, M) variance that is added as if it were not shared: RIN, where it is small.
         """
-        two, basis = plan.inputs == "time", self._basis(prepared.cut.n, codes.dtype, codes.device)
-        difference, total = _images(codes, basis, geometry, two)
-        mean = _kernels(prepared.matrix, prepared, basis, kernel)
-        base = torch.zeros_like(prepared.base) if two else prepared.base + _dark(prepared.matrix, prepared, basis)
-        y = _convolution(difference, mean, base.flatten(), geometry)
-        readings = 2 if two else 1
+        two, scale = plan.inputs == "time", plan.scale
+        lookup = self._lookup(prepared.cut.n, two, x.dtype, x.device)
+        asked = not prepared.silent and prepared.shot is not None
+        images = Images.of(x, geometry.groups, code, lookup, asked)
+        matrix = prepared.matrix * (scale.unsqueeze(-1) if isinstance(scale, Tensor) else scale)
+        base = torch.zeros_like(prepared.base)
+        if not two:
+            base = prepared.base * scale + _dark(matrix, prepared, lookup.level)
+        y = _convolution(images.first, _kernels(matrix, prepared, lookup.weights[:, :1], kernel), base, geometry)
+        others = None
+        if images.others is not None:
+            others = _kernels(matrix, prepared, lookup.weights[:, 1:], kernel).to(lookup.small)
+            others = _convolution(images.others, others, None, geometry)
+        if prepared.silent:
+            return Convolved(y, others, None, None, None)
+        readings, square = 2 if two else 1, scale * scale
         fixed = prepared.fixed * readings + common
-        if prepared.shot is None:
-            return y, fixed.reshape(1, -1, *[1] * len(kernel))
-        matrix, basis = prepared.shot_matrix, basis.common
-        fixed = fixed + _dark(matrix, prepared, basis) * readings
-        return y, _convolution(total, _kernels(matrix, prepared, basis, kernel), fixed.flatten(), geometry)
+        power, shot = None, None
+        if images.power is not None:
+            power, shot, dark = _power(images.power, prepared, lookup, kernel, geometry, square)
+            fixed = fixed + dark * readings
+        return Convolved(y, others, power, shot, (fixed * square).reshape(1, -1, *[1] * len(kernel)))
 
 
-def _dark(matrix: Tensor, prepared: Prepared, basis: LevelBasis) -> Tensor:
-    """What (G, M, C, K) make of the light that no input changes, (G, 1, M): unused channels, at the dark code."""
-    n, inputs = prepared.cut.n, prepared.cut.inputs
-    level = basis.weights @ basis.functions[:, -basis.lowest]
-    unused = (matrix[..., :n] * level).flatten(2)[..., inputs:].sum(-1)
+def _power(
+    images: Tensor,
+    prepared: Prepared,
+    lookup: Lookup,
+    kernel: tuple[int, ...],
+    geometry: ConvGeometry,
+    square: Tensor | float,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """``power`` and ``shot`` of ``Convolved``, and the variance (G, 1, M) at the code 0, not yet times ``square``."""
+    cut, shot = prepared.cut, prepared.shot
+    assert shot is not None  # noqa: S101 - asked before
+    if not prepared.uniform or cut.columns >= shot.shape[-1]:
+        matrix = prepared.shot_matrix()
+        dark = _dark(matrix, prepared, lookup.power_level)
+        matrix = matrix * (square.unsqueeze(-1) if isinstance(square, Tensor) else square)
+        kernels = _kernels(matrix, prepared, lookup.weights[:, :1], kernel).to(lookup.noise)
+        return _convolution(images, kernels, None, geometry), None, dark
+    # S is the same at all outputs of a column tile, and there are fewer of these
+    each = prepared.power[: cut.n]
+    s = each @ lookup.power_level + (prepared.power[cut.n] if prepared.constant else 0.0)
+    tiles = torch.eye(cut.columns, dtype=each.dtype, device=each.device).unsqueeze(-1) * (each * lookup.weights[:, 0])
+    kernels = tiles.flatten(1)[:, : cut.inputs].repeat(cut.groups, 1).unflatten(1, (-1, *kernel))
+    power = _convolution(images, kernels.to(lookup.noise), None, geometry)
+    return power, (shot * square).mT, (shot * s).sum(1, keepdim=True)
+
+
+def _dark(matrix: Tensor, prepared: Prepared, level: Tensor) -> Tensor:
+    """What (G, M, C, K) make of all channels at the code 0, whose levels are (n,), and of the constant: (G, 1, M)."""
+    n = prepared.cut.n
+    found = (matrix[..., :n] * level).sum((-2, -1))
     if prepared.constant:
-        unused = unused + matrix[..., n].sum(-1)
-    return unused.unsqueeze(1)
+        found = found + matrix[..., n].sum(-1)
+    return found.unsqueeze(1)
 
 
-def _images(codes: Tensor, basis: LevelBasis, geometry: ConvGeometry, two: bool) -> tuple[Tensor, Tensor]:
-    """What the mean follows, (B, G x q x C_in / G, *size), and what the power follows, with q = 1.
-
-    The same tensor where one shot of one function is both.
-    """
-    padded, g = _padded(codes, geometry.padding), geometry.groups
-    index = padded.abs().to(torch.int32) if two else padded.to(torch.int32)
-    if basis.lowest:
-        index.sub_(basis.lowest)
-
-    def looked_up(functions: Tensor) -> Tensor:
-        flat = index.flatten()
-        images = [row.index_select(0, flat).view(index.shape).unflatten(1, (g, -1)) for row in functions]
-        return images[0].flatten(1, 2) if len(images) == 1 else torch.stack(images, dim=2).flatten(1, 3)
-
-    if not two:
-        image = looked_up(basis.functions)
-        return image, image if len(basis.functions) == 1 else looked_up(basis.functions[:1])
-    dark = basis.functions[:, -basis.lowest].unsqueeze(1)
-    sign = padded.sign().unflatten(1, (g, -1))
-    sign = sign.unsqueeze(2).expand(-1, -1, len(basis.functions), *[-1] * (sign.ndim - 2)).flatten(1, 3)
-    return looked_up(basis.functions - dark).mul_(sign), looked_up((basis.functions + dark)[:1])
-
-
-def _kernels(matrix: Tensor, prepared: Prepared, basis: LevelBasis, kernel: tuple[int, ...]) -> Tensor:
-    """(G, M, C, K) to (G M, q x C_in / G, *kernel)."""
+def _kernels(matrix: Tensor, prepared: Prepared, weights: Tensor, kernel: tuple[int, ...]) -> Tensor:
+    """(G, M, C, K), and the modulators' (n, q), to (G M, q x C_in / G, *kernel)."""
     n, inputs = prepared.cut.n, prepared.cut.inputs
-    weighted = matrix[..., :n].unsqueeze(2) * basis.weights.T.unsqueeze(1)  # (G, M, q, C, n)
+    weighted = matrix[..., :n].unsqueeze(2) * weights.T.unsqueeze(1)  # (G, M, q, C, n)
     flat = weighted.flatten(3)[..., :inputs]
     return flat.reshape(flat.shape[0] * flat.shape[1], -1, *kernel)
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
     convolve = F.conv1d if x.ndim == 3 else F.conv2d
-    return convolve(x, weight, bias, geometry.stride, 0, geometry.dilation, geometry.groups)
+    bias = None if bias is None else bias.flatten()
+    return convolve(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
 
 
-def _padded(codes: Tensor, padding: tuple[int, ...]) -> Tensor:
-    """Zeros around: the code of an input of 0."""
-    if not any(padding):
-        return codes
-    return F.pad(codes, [side for size in reversed(padding) for side in (size, size)])
+def sample(x: Tensor, kernel: tuple[int, ...], geometry: ConvGeometry, count: int) -> Tensor:
+    """Patches (G, P, N) of images (B, C_in, *size), about ``count`` of them, evenly from all; zeros around."""
+    x = x.contiguous()
+    size = geometry.output_size(tuple(x.shape[2:]), kernel)
+    total = x.shape[0] * torch.Size(size).numel()
+    chosen = torch.arange(0, total, max(1, -(-total // max(1, count))), device=x.device)
+    place = torch.zeros(1, 1, *kernel, dtype=torch.int64, device=x.device)
+    inside: Tensor | None = None
+    for axis in reversed(range(len(size))):
+        start = (chosen % size[axis]) * geometry.stride[axis] - geometry.padding[axis]
+        chosen = chosen // size[axis]
+        reach = torch.arange(kernel[axis], device=x.device) * geometry.dilation[axis]
+        here = start.view(-1, 1, *[1] * len(size)) + reach.view(-1, *[1] * (len(size) - 1 - axis))
+        if geometry.padding[axis]:
+            last = x.shape[2 + axis] - 1
+            within = (here >= 0) & (here <= last)
+            inside = within if inside is None else inside & within
+            here = here.clamp_(0, last)
+        place = place + here * x.stride(2 + axis)
+    place = place + chosen.view(-1, 1, *[1] * len(size)) * x.stride(0)
+    channel = torch.arange(x.shape[1], device=x.device).view(1, -1, *[1] * len(size)) * x.stride(1)
+    patches = x.take(place + channel)  # (P, C_in, *kernel)
+    if inside is not None:
+        patches *= inside
+    return patches.reshape(len(patches), geometry.groups, -1).transpose(0, 1)

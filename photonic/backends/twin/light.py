@@ -12,7 +12,7 @@ from photonic.backends.encoding import Geometry
 from photonic.physics.transmitter import Transmitter
 
 # of a level, between the channels' own curves and their expansion: in D, of which a level is 1 / N, far below a count
-_LEVEL_TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-10}
+TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-10}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class LevelBasis:
         u, s, vh = torch.linalg.svd(table, full_matrices=False)
         scaled = u * s
         count = 1
-        while count < len(s) and (scaled[:, count:] @ vh[count:]).abs().max() > _LEVEL_TOLERANCE[dtype]:
+        while count < len(s) and (scaled[:, count:] @ vh[count:]).abs().max() > TOLERANCE[dtype]:
             count += 1
         return cls(scaled[:, :count].to(dtype), vh[:count].to(dtype), low)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -17,6 +16,9 @@ from photonic.records import NoiseModel
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+# of a weight whose shot noise is computed at once
+SHOT_ELEMENTS = 2**18
 
 R = TypeVar("R", bound="DataclassInstance")
 
@@ -83,11 +85,11 @@ class Prepared:
             return self
         return moved(self, device)
 
-    @cached_property
-    def shot_matrix(self) -> Tensor:
-        """Variance for each channel's light, (G, M, C, K)."""
+    def shot_matrix(self, outputs: slice = slice(None)) -> Tensor:
+        """Variance of some outputs for each channel's light, (G, m, C, K)."""
         assert self.shot is not None  # noqa: S101 - asked before
-        return self.power * self.shot.transpose(1, 2).unsqueeze(-1)
+        power = self.power if self.uniform else self.power[:, outputs]
+        return power * self.shot[..., outputs].transpose(1, 2).unsqueeze(-1)
 
     def column_power(self, light: Tensor) -> Tensor:
         """S of each tile, (G, C, B, 1 or M), from light (G, B, C, K)."""
@@ -103,7 +105,14 @@ class Prepared:
             return fixed
         if self.uniform:
             return torch.baddbmm(fixed, light @ self.power, self.shot)
-        return torch.baddbmm(fixed, light.flatten(2), self.shot_matrix.flatten(2).mT)
+        # some outputs at a time: a third matrix of the weight's size would not stay in cache
+        found = light.new_empty(len(light), light.shape[1], self.cut.outputs)
+        step = max(1, SHOT_ELEMENTS // self.matrix[:, 0].numel())
+        for start in range(0, self.cut.outputs, step):
+            some = slice(start, start + step)
+            part = torch.bmm(light.flatten(2), self.shot_matrix(some).flatten(2).mT)
+            torch.add(part, fixed[..., some], out=found[..., some])
+        return found
 
 
 def moved(record: R, device: torch.device) -> R:

@@ -36,6 +36,7 @@ def refuse_unknown_effects(parameters: ChipParameters, name: str) -> None:
         "warm_up_k": p.warm_up_k != 0,
         "temperature_drift_k": p.temperature_drift_k > 0,
         "laser_drift": p.laser_drift > 0,
+        "laser_walk_per_root_s": p.laser_walk_per_root_s > 0,
         "gain_drift": p.gain_drift > 0,
         "bias_drift_rad": p.bias_drift_rad > 0,
         "lo_phase_drift_rad": p.phase_drift_rad > 0,
