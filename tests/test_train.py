@@ -156,7 +156,7 @@ def test_a_record_goes_with_its_chip(tmp_path):
     """A measured record makes the run not nominal; another chip's is refused by name, and so is one that failed."""
     chip = "sim:typical?n_inputs=8&n_outputs=8&channel_leakage=false&device=3"
     with photonic.open_chip(chip) as opened:
-        record = photonic.calibrate(opened, budget=60_000)
+        record = photonic.calibrate(opened, budget=140_000)
     record.save(tmp_path / "chip.json")
     options = {**QUICK, "backend": chip, "calibration": str(tmp_path / "chip.json"), "allow_failed": True}
     assert not train(TrainConfig(**options), out=tmp_path / "a").nominal
