@@ -1,4 +1,4 @@
-"""How good calibrations are, on simulated chips whose truth is hidden from them (issue 4, "How good it must be").
+"""How good calibrations are, on simulated chips whose truth is hidden from them.
 
     python benchmarks/calibration.py rates --devices 60            # verdicts, and of a later test
     python benchmarks/calibration.py efficiency --bounds 8         # squared errors against the Cramer-Rao bound
@@ -119,7 +119,7 @@ TABLES: dict[str, Callable[[str, Sequence[Row]], list[tuple[object, ...]]]] = {
 
 
 def conditions(kind: str, rows: Sequence[Row]) -> tuple[object, ...]:
-    """Means over devices, and on how many of them each condition of issue 4 holds."""
+    """Means over devices, and on how many of them each condition holds."""
     found = np.array([row["conditions"] for row in rows])
     cells = [
         f"{found[:, k].mean():.2f} ({(found[:, k] >= least).sum()} of {len(found)})" for k, least in enumerate(NEEDED)

@@ -1,4 +1,4 @@
-"""Chips for the benchmark of calibrations, what is hidden in them, and whether they satisfy the conditions of issue 4.
+"""Chips for the benchmark of calibrations: what is hidden in them, and whether they make a fair test.
 
 A test chip satisfies four conditions; where one does not hold, "not distinguishable" may be the right answer:
 

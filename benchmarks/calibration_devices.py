@@ -133,7 +133,7 @@ def products(made: Calibrated) -> Row:
     """Mean error of random products, nominal and calibrated, noise averaged away; per weight, as its own condition.
 
     A product of N weights with errors e of each has the error e sqrt(sum of x^2): errors are stated per weight, the
-    largest weight of the matrix being 1. The condition of issue 4 is that the nominal error is 10 times 0.0023 (of a
+    largest weight of the matrix being 1. The condition is that the nominal error is 10 times 0.0023 (of a
     code of 8 bits) + sigma sqrt(p / n): sigma of one shot per weight, p numbers of an output, n shots of the fit.
     """
     n, generator = made.chip.spec.n_inputs, torch.Generator().manual_seed(made.device)
