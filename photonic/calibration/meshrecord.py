@@ -8,9 +8,9 @@ import numpy as np
 
 from photonic.calibration.meshfit import MeshFit
 from photonic.calibration.model import Array
-from photonic.calibration.record import inl_errors, inl_row, noise_row
+from photonic.calibration.record import fitted_response, inl_errors, inl_row, noise_row
 from photonic.calibration.table import family, unknown
-from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Response, Verification
+from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Verification
 
 _Z = 1.959963984540054  # 95 %, two-sided
 _PARTS = "only what all parts of a program do together is seen, at {count} of its endlessly many programs"
@@ -31,13 +31,7 @@ def make_mesh_record(
 ) -> Calibration:
     """Puts a fit, its verdict and where it comes from into a record, with the arrays of its report."""
     model, errors = fit.model, matrix_errors(fit)
-    response = Response(
-        inputs=spec.response.inputs,
-        weight_code_one=spec.response.weight_code_one,
-        counts_per_d=tuple(model.gain.tolist()),
-        zero_count=tuple(model.zero.tolist()),
-        noise=fit.noise.model,
-    )
+    response = fitted_response(spec, model, fit.noise.model)
     inl = [] if fit.inl is None else [inl_row(spec, fit.inl)]
     return Calibration(
         chip_id=spec.chip_id,

@@ -11,10 +11,22 @@ from photonic.calibration.adc import Inl
 from photonic.calibration.fit import ChipFit
 from photonic.calibration.model import Array
 from photonic.calibration.noise import Term
+from photonic.calibration.points import MeanModel
 from photonic.calibration.table import family, response_errors, response_rows, unknown
-from photonic.records import Calibration, ChipSpec, Parameter, Provenance, Response, Verification
+from photonic.records import Calibration, ChipSpec, NoiseModel, Parameter, Provenance, Response, Verification
 
 _UNITS = {"thermal": "D^2", "shot": "D^2 per S", "rin": "relative, squared", "common_mode": "D^2 per S^2"}
+
+
+def fitted_response(spec: ChipSpec, model: MeanModel, noise: NoiseModel) -> Response:
+    """Gains, zeros and noise as they were found; codes and the shape of the inputs as the data sheet has them."""
+    return Response(
+        inputs=spec.response.inputs,
+        weight_code_one=spec.response.weight_code_one,
+        counts_per_d=tuple(model.gain.tolist()),
+        zero_count=tuple(model.zero.tolist()),
+        noise=noise,
+    )
 
 
 def make_record(
@@ -22,13 +34,7 @@ def make_record(
 ) -> Calibration:
     """Puts a fit, its verdict and where it comes from into a record, with the arrays of its report."""
     model = fit.model
-    response = Response(
-        inputs=spec.response.inputs,
-        weight_code_one=spec.response.weight_code_one,
-        counts_per_d=tuple(model.gain.tolist()),
-        zero_count=tuple(model.zero.tolist()),
-        noise=fit.noise.model,
-    )
+    response = fitted_response(spec, model, fit.noise.model)
     inl = [] if fit.inl is None else [inl_row(spec, fit.inl)]
     alone = fit.rin.best == "per line"
     noise = [
