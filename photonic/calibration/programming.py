@@ -174,7 +174,6 @@ class _Fit:
         self._line = np.linspace(low, high, knots) / spec.response.weight_code_one
         self.curves = _first_curves(self._line) if curves is None else curves
         self.coefficients = np.zeros((len(crosstalk.offsets), POWERS)) if crosstalk.offsets else NO_NEIGHBOURS
-        self.target = crosstalk.target
         self._known = ~np.isnan(data.matrix)
         self._y = np.where(self._known, data.matrix, 0.0)
         self.weight = self._known / data.variance[..., None]
@@ -214,7 +213,7 @@ class _Fit:
     def residual(self) -> Array:
         """(K, M, N) measured less modelled; NaN where nothing was measured."""
         own = self._own
-        modelled = own + (self.target * self.scale - own) * self._taken
+        modelled = own + (self._crosstalk.target * self.scale - own) * self._taken
         return np.where(self._known, self._y - modelled, np.nan)
 
     @property
@@ -225,7 +224,7 @@ class _Fit:
     def elements(self) -> None:
         """(M, N, Q) by weighted least squares, each element by itself."""
         keep = 1.0 - self._taken
-        target = self._y - self.target * self.scale * self._taken
+        target = self._y - self._crosstalk.target * self.scale * self._taken
         features = keep[..., None] * self._basis
         weighted = features * self.weight[..., None]
         self._covariance = np.linalg.inv(np.einsum("kmna,kmnb->mnab", weighted, features))
@@ -240,12 +239,11 @@ class _Fit:
             The damping to go on with.
         """
         step = shared_step(self._readings())
-        before, kept, size = self.misfit, (self.curves, self.coefficients, self.target), self.coefficients.size
+        before, kept = self.misfit, (self.curves, self.coefficients)
         for _ in range(_TRIES):
             curves, change = step.changes(damping)
             self.curves = _gauged(kept[0] + curves, self._line)
-            self.coefficients = kept[1] + change[:size].reshape(kept[1].shape)
-            self.target = kept[2] + float(change[size:].sum())  # of one number, or none
+            self.coefficients = kept[1] + change.reshape(kept[1].shape)
             self.refresh()
             self.elements()
             if self.misfit < before:
@@ -253,10 +251,10 @@ class _Fit:
                 break
             damping = max(10 * damping, _DAMPING)
         else:
-            self.curves, self.coefficients, self.target = kept
+            self.curves, self.coefficients = kept
             self.refresh()
             self.elements()
-        self._errors = step.errors()[:size].reshape(kept[1].shape)
+        self._errors = step.errors().reshape(kept[1].shape)
         return damping
 
     def _readings(self) -> Readings:
@@ -277,19 +275,17 @@ class _Fit:
         )
 
     def _neighbour_features(self) -> Array:
-        """(L POWERS + 1, K, M, N) change of the modelled matrices by each coefficient, and by a target that is near."""
+        """(L POWERS, K, M, N) change of the modelled matrices by each coefficient."""
         if not self._crosstalk.offsets:
             return np.zeros((0, *self._y.shape))
         s = self._basis[..., 1]
-        pull = (self.target * self.scale - self._own) * (1.0 - self._taken)
+        pull = (self._crosstalk.target * self.scale - self._own) * (1.0 - self._taken)
         s_powers = np.cumprod(np.broadcast_to(s, (POWERS, *pull.shape)), axis=0)
         found = []
         for offset, row in zip(self._crosstalk.offsets, self.coefficients, strict=True):
             # what this neighbour leaves is in all that are left, and is not part of its own slope
             each = pull / (1.0 - shifted(powers(s, row), *offset))
             found += [each * shifted(s_power, *offset) for s_power in s_powers]
-        if self.target != FAR:
-            found.append(self.scale * self._taken)
         return np.stack(found)
 
     def result(self) -> Programming:
@@ -300,7 +296,7 @@ class _Fit:
             raw=self.raw,
             raw_se=np.sqrt(np.einsum("mnaa->mna", self._covariance)),
             curves=self.curves,
-            crosstalk=replace(self._crosstalk, target=self.target),
+            crosstalk=self._crosstalk,
             neighbour=self.coefficients,
             neighbour_se=self._errors if len(self._errors) else NO_NEIGHBOURS,
             residual=np.nanmean(rest, axis=0),

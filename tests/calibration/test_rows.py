@@ -13,6 +13,7 @@ from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.programming import (
     NO_CROSSTALK,
     Programming,
+    _gauged,
     beside,
     fit_elements,
     fit_programming,
@@ -34,24 +35,24 @@ def _model(spec: ChipSpec, rng: np.random.Generator, leak: float) -> ChipModel:
     """Bent curves, elements that differ by one of them, and neighbours where ``leak`` is not 0."""
     line = np.linspace(*spec.weight_code_range, 255) / spec.response.weight_code_one
     bent = line + 0.05 * line**2 - 0.03 * np.exp(8 * (line - 1))
-    slope, shift = np.polyfit(line, bent, 1)
     element = np.stack(
         [0.02 * rng.standard_normal((M, N)), np.ones((M, N)), 0.03 * rng.standard_normal((M, N))], axis=-1
     )
     element[..., 1] += 0.05 * rng.standard_normal((M, N))
-    element[..., 1] /= element[..., 1].mean(1, keepdims=True)
+    for axis in (0, 1) * 20:  # what all elements of a channel have in common is its power
+        element[..., 1] /= element[..., 1].mean(axis, keepdims=True)
     power = 1 + 0.05 * rng.standard_normal(N)
     found = replace(
         ChipModel.nominal(spec),
         gain=500 * (1 + 0.05 * rng.standard_normal(M)),
         zero=2 * rng.standard_normal(M),
         power=power / power.mean(),
-        curves=np.stack([np.ones(255), (bent - shift) / slope, np.exp(5 * (line - 1))]),
+        curves=_gauged(np.stack([np.ones(255), bent, np.exp(5 * (line - 1))]), line),
         element=element,
     )
-    neighbours = np.zeros((2, 3))  # towards 0.9, which is not known beforehand
+    neighbours = np.zeros((2, 3))
     neighbours[:, :2] = leak * np.array([[0.03, 0.02], [0.02, 0.03]])
-    return replace(found, offsets=np.array([[0.0, -1.0], [0.0, 1.0]]), neighbour=neighbours, target=0.9)
+    return replace(found, offsets=np.array([[0.0, -1.0], [0.0, 1.0]]), neighbour=neighbours)
 
 
 def _measured(spec: ChipSpec, model: ChipModel, rng: np.random.Generator, settings: int, sigma: float) -> Effective:
@@ -68,13 +69,15 @@ def _measured(spec: ChipSpec, model: ChipModel, rng: np.random.Generator, settin
 
 @pytest.mark.parametrize("leak", [0.0, 1.0])
 def test_few_steps_reach_the_noise(leak: float) -> None:
-    """Held-out settings are missed by no more than noise, though the curves bend steeply at one end."""
+    """Held-out settings are missed by no more than noise, though the curves bend steeply at one end.
+
+    With neighbours at the noise of a typical chip: at a third of it 0.04 % of a weight shows, which the steps leave.
+    """
     spec, rng = _spec(), np.random.default_rng(3)
     model = _model(spec, rng, leak)
-    seen, held = (_measured(spec, model, rng, k, 0.2) for k in (700, 200))
+    seen, held = (_measured(spec, model, rng, k, SIGMA if leak else 0.2) for k in (700, 200))
     found = fit_programming(spec, seen, beside(1, 1.0) if leak else NO_CROSSTALK)
-    # what neighbours take goes with a channel's power, of which a mean over 4 rows of elements is a poor guess
-    assert misfit(spec, held, found).mean() < (1.25 if leak else 1.1)
+    assert misfit(spec, held, found).mean() < 1.15
     assert (
         misfit(spec, held, replace(found, curves=np.stack([*found.curves[:2], *(0 * found.curves[2:])]))).mean() > 1.5
     )
@@ -90,7 +93,7 @@ def _solved(spec: ChipSpec, model: ChipModel, seen: Effective, dark: tuple[Array
         raw=true,
         raw_se=np.ones_like(true),
         curves=model.curves,
-        crosstalk=beside(1, 0.9),
+        crosstalk=beside(1, 1.0),
         neighbour=model.neighbour,
         neighbour_se=model.neighbour,
         residual=np.ones((M, N)),
@@ -140,6 +143,6 @@ def test_a_start_saves_steps_and_changes_nothing() -> None:
     seen = _measured(spec, model, rng, 300, SIGMA)
     first = fit_programming(spec, seen, beside(1, 1.0))
     again = fit_programming(spec, seen, beside(1, 1.0), first)
-    assert misfit(spec, seen, again).mean() == pytest.approx(misfit(spec, seen, first).mean(), rel=0.01)
-    assert misfit(spec, seen, again).mean() <= misfit(spec, seen, first).mean()
+    assert misfit(spec, seen, again).mean() == pytest.approx(misfit(spec, seen, first).mean(), rel=2e-3)
+    assert misfit(spec, seen, again).mean() <= misfit(spec, seen, first).mean() * (1 + 1e-6)
     assert fit_elements(spec, seen, first).raw == pytest.approx(first.raw, abs=1e-3)
