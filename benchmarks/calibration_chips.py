@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from photonic.backends.chip import Chip, Conditions, Measurement
 from photonic.backends.simulated import SimulatedChip
 from photonic.calibration.allan import degrees_of_freedom
 from photonic.calibration.driftnoise import gain_variance
@@ -81,17 +80,6 @@ KINDS = {
     "ring-64": Kind("typical", size=64),
     "ring-64-inl": Kind("typical", _REAL_ADC, size=64),
 }
-
-
-class Proxy(Chip):
-    """Of a chip, its spec and ``measure``."""
-
-    def __init__(self, chip: Chip) -> None:
-        super().__init__(chip.spec)
-        self._inner = chip
-
-    def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
-        return self._inner.measure(weights, inputs, conditions)
 
 
 class Truth:

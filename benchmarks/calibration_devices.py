@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from calibration_bound import USED, Bound, documented, functions, noise_bound, true_family, variances
-from calibration_chips import KINDS, Proxy, Truth
+from calibration_chips import KINDS, Truth
 from calibration_gauge import Gauge, errors, inside
 from calibration_tables import Row
 from calibration_wrong import judged
@@ -25,6 +25,7 @@ from photonic.calibration.raw import RawStore
 from photonic.calibration.reading import Taken
 from photonic.errors import PhotonicError
 from photonic.records import Calibration
+from photonic.testing import OnlyMeasured
 
 LATER = 10_000_000  # added to the seed: noise and patterns of a later measurement
 _AVERAGED = 400  # noisy products behind each mean
@@ -64,7 +65,7 @@ def calibrated(kind: str, device: int) -> Calibrated:
     chip = KINDS[kind].open(device)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        record = photonic.calibrate(Proxy(chip), seed=device, raw=Path(folder) / "raw")
+        record = photonic.calibrate(OnlyMeasured(chip), seed=device, raw=Path(folder) / "raw")
         seconds = time.perf_counter() - began
         with RawStore.open(Path(folder) / "raw") as store:
             taken = store.taken()
@@ -75,7 +76,7 @@ def rates(made: Calibrated) -> Row:
     """Verdicts: of the calibration, and of a later test of the same record."""
     found = made.record.verification
     assert found is not None
-    later = photonic.verify(Proxy(made.chip), made.record, seed=made.device + LATER)
+    later = photonic.verify(OnlyMeasured(made.chip), made.record, seed=made.device + LATER)
     return {
         "verdict": found.verdict,
         "causes": list(found.causes),

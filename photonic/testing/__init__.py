@@ -3,6 +3,7 @@
 from photonic.testing.backends import BACKEND_CHECKS, BackendUnderTest, check_backend
 from photonic.testing.chip_case import ChipUnderTest
 from photonic.testing.chips import CHIP_CHECKS, check_chip
+from photonic.testing.hidden import OnlyMeasured
 from photonic.testing.report import Report, Skipped
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "CHIP_CHECKS",
     "BackendUnderTest",
     "ChipUnderTest",
+    "OnlyMeasured",
     "Report",
     "Skipped",
     "check_backend",

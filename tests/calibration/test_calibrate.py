@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 import photonic
-from photonic.backends.chip import Chip, Conditions, Measurement
+from photonic.backends.chip import Conditions, Measurement
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.fit import ChipFit, by_purpose, fit_readings
 from photonic.calibration.plan import least_budget, make_plan
@@ -23,25 +23,15 @@ from photonic.cli import main
 from photonic.errors import CalibrationError, FailedCalibrationError, WrongChipError
 from photonic.physics import seeds
 from photonic.records import Calibration, ChipSpec
+from photonic.testing import OnlyMeasured
 
 CHIP = "sim:typical?n_inputs=16&n_outputs=16&channel_leakage=false"
-
-
-class Proxy(Chip):
-    """Shows of a chip its spec, without what is simulated, and ``measure``."""
-
-    def __init__(self, chip: Chip) -> None:
-        super().__init__(chip.spec)
-        self._inner = chip
-
-    def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
-        return self._inner.measure(weights, inputs, conditions)
 
 
 @pytest.fixture(scope="module")
 def record() -> Calibration:
     with photonic.open_chip(CHIP, seed=7) as chip:
-        return photonic.calibrate(Proxy(chip), seed=1)
+        return photonic.calibrate(OnlyMeasured(chip), seed=1)
 
 
 def test_a_calibrated_chip_passes(record: Calibration) -> None:
@@ -148,7 +138,7 @@ def test_the_plan_keeps_its_budget() -> None:
 def test_outputs_in_another_order_are_named() -> None:
     """A driver that mixes up its outputs is no chip with odd weights."""
 
-    class Swapped(Proxy):
+    class Swapped(OnlyMeasured):
         def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
             measured = super()._measure(weights, inputs, conditions)
             return replace(measured, counts=measured.counts.roll(1, dims=-1))

@@ -30,21 +30,11 @@ from photonic.cli import main
 from photonic.errors import ArraysError, CalibrationError, ShapeError, WrongChipError
 from photonic.physics import seeds
 from photonic.physics.optics import Surroundings
-from photonic.records import Calibration, ChipSpec, InputTransfer, NoiseModel
+from photonic.records import Calibration, InputTransfer, NoiseModel
+from photonic.testing import OnlyMeasured
 
 QUIET = "sim:mesh-typical?n_outputs=8&n_inputs=8"  # a tenth of a count of noise
 CHIP = f"{QUIET}&adc_bits=10"
-
-
-class Proxy(Chip):
-    """Shows of a chip its spec and ``measure``; a subclass may change either."""
-
-    def __init__(self, chip: Chip, **spec: object) -> None:
-        super().__init__(ChipSpec(**{**chip.spec.model_dump(), **spec}))
-        self._inner = chip
-
-    def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
-        return self._inner.measure(weights, inputs, conditions)
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,7 @@ def hidden(chip: Chip, programs: np.ndarray) -> dict[str, np.ndarray]:
 
 def calibrated(spec: str, seed: int, folder: Path) -> Case:
     with photonic.open_chip(spec, seed=seed) as chip:
-        record = photonic.calibrate(Proxy(chip), seed=seed + 100, raw=folder)
+        record = photonic.calibrate(OnlyMeasured(chip), seed=seed + 100, raw=folder)
         return Case(record, hidden(chip, record.arrays["programs"]), folder)
 
 
@@ -256,7 +246,7 @@ def test_the_caller_s_matrices_are_programmed() -> None:
 def test_a_source_of_one_power_is_said_to_be() -> None:
     """Shot and thermal noise are then told apart by little, and the record says by what."""
     with photonic.open_chip(CHIP, seed=5) as chip:
-        found = photonic.calibrate(Proxy(chip, conditions={}, tile_conditions=()), budget=120_000)
+        found = photonic.calibrate(OnlyMeasured(chip, conditions={}, tile_conditions=()), budget=120_000)
     assert verdict_of(found) != "fail"
     notes = {row.name: row.note for row in found.parameters}
     assert notes["noise, shot"] == "" or "one power" in notes["noise, shot"]
@@ -267,12 +257,12 @@ def test_a_source_of_one_power_is_said_to_be() -> None:
 def test_rails_and_dead_outputs_are_named() -> None:
     """Counts that clip, or do not follow the programs, are no readings to fit."""
 
-    class Loud(Proxy):
+    class Loud(OnlyMeasured):
         def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
             measured = super()._measure(weights, inputs, conditions)
             return replace(measured, counts=(measured.counts * 2).clamp(-512, 511))
 
-    class Dead(Proxy):
+    class Dead(OnlyMeasured):
         def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
             measured = super()._measure(weights, inputs, conditions)
             noise = torch.arange(measured.counts.shape[2]).mul(7919).remainder(3).to(measured.counts.dtype)
