@@ -14,7 +14,20 @@ Every message says what was expected, what was found and what to do::
     │   ├── ChipError        a chip that broke its contract (shape, dtype or range of its counts)
     │   ├── SaturationError  more counts at the rails than the chip allows
     │   ├── GradientError    a gradient that this backend cannot give
-    │   └── RecomputeError   a forward repeated inside backward (activation checkpointing)
+    │   ├── RecomputeError   a forward repeated inside backward (activation checkpointing)
+    │   └── LabError         an instrument of a bench, or the way to it
+    │       ├── InstrumentTimeoutError  no answer, or no end, by the deadline
+    │       ├── DisconnectedError       the connection was refused, or closed by the other side
+    │       ├── ProtocolError           an answer that is not what was asked for (garbage, length, byte order)
+    │       ├── InstrumentError         the instrument's own error queue; ``code`` and ``text``
+    │       ├── IdentityError           another instrument answers than the bench file names
+    │       ├── ReadbackError           a setting that reads back as another one
+    │       ├── OverloadError           the instrument says that it was overloaded
+    │       ├── LimitError              beyond an absolute limit; nothing was sent
+    │       ├── InterlockError          the interlock is open, or nobody consented to light
+    │       ├── TimingError             symbols that are not where they must be in a record
+    │       ├── UnstableError           no steady reading by the end of the warm-up
+    │       └── UnsafeError             outputs that could not be made safe, named one by one
     ├── CalibrationError     a calibration that does not belong to the chip, or cannot be made or used
     │   ├── EditedRecordError         its file was changed after it was saved
     │   ├── RecordVersionError        its file has another schema version
@@ -85,6 +98,68 @@ class GradientError(BackendError):
 
 class RecomputeError(BackendError):
     """A forward pass was repeated inside backward; it would measure twice, with other noise."""
+
+
+class LabError(BackendError):
+    """An instrument of a bench, or the way to it, failed."""
+
+
+class InstrumentTimeoutError(LabError, TimeoutError):
+    """An instrument gave no answer, or did not end, by the deadline; its connection was closed."""
+
+
+class DisconnectedError(LabError, ConnectionError):
+    """The connection to an instrument was refused, or closed by the other side."""
+
+
+class ProtocolError(LabError):
+    """An instrument's answer is not what was asked for: garbage, a wrong length, a wrong byte order."""
+
+
+class InstrumentError(LabError):
+    """An instrument's own error queue.
+
+    Args:
+        message: for the user.
+        code: of SCPI-99, volume 2, chapter 21; negative codes are the standard's, positive ones the maker's.
+        text: the instrument's own words.
+    """
+
+    def __init__(self, message: str, code: int = 0, text: str = "") -> None:
+        self.code, self.text = code, text
+        super().__init__(message)
+
+
+class IdentityError(LabError):
+    """Another instrument answers than the one that the bench file names."""
+
+
+class ReadbackError(LabError):
+    """A setting that was sent reads back as another one."""
+
+
+class OverloadError(LabError):
+    """An instrument says that its input was overloaded."""
+
+
+class LimitError(LabError, ValueError):
+    """A value, a slew or a total power beyond an absolute limit; nothing was sent."""
+
+
+class InterlockError(LabError):
+    """Light was asked for while the interlock is open, or without consent in the bench file."""
+
+
+class TimingError(LabError):
+    """Symbols are not where they must be in a record: a wrong delay, phase or sample clock."""
+
+
+class UnstableError(LabError):
+    """The bench gives no steady reading by the end of its warm-up."""
+
+
+class UnsafeError(LabError):
+    """Outputs that could not be made safe, named one by one."""
 
 
 class CalibrationError(PhotonicError):
