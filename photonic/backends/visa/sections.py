@@ -33,11 +33,16 @@ class Box(Record):
     message_bytes: int = Field(default=4 * 2**20, ge=4096, description="longest message that is sent to it")
 
     @model_validator(mode="after")
-    def _rising(self) -> Self:
+    def _consistent(self) -> Self:
         for first, last in (*self.channels, *self.own_channels):
             if not 0 <= first <= last:
-                raise ValueError(f"channels of {self.name}: expected [first, last] with 0 <= first <= last, found "
-                                 f"[{first}, {last}]")  # fmt: skip
+                raise ValueError(
+                    f"{self.name}: expected channels [first, last], 0 <= first <= last, found {first, last}"
+                )
+        if self.own_channels and len(self.own()) != len(self.logical()):
+            raise ValueError(
+                f"{self.name}: own_channels are {len(self.own())}, channels {len(self.logical())}; one for each"
+            )
         return self
 
     def logical(self) -> tuple[int, ...]:
