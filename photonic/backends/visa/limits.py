@@ -6,6 +6,7 @@ Out of a limit raises LimitError; nothing is clipped. A number that is not finit
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Sequence
@@ -210,8 +211,9 @@ class WeightLimits:
             where = tuple(int(index) for index in np.argwhere(~inside)[0])
             channel = where[-1]
             raise LimitError(
-                f"{name}: channel {channel} must be within {self.volts_min[channel]:g} and {self.volts_max[channel]:g} V, "
-                f"found {float(levels_v[where]):g} V ({int((~inside).sum())} values are outside); nothing was sent"
+                f"{name}: channel {channel} must be within {self.volts_min[channel]:g} and "
+                f"{self.volts_max[channel]:g} V, found {float(levels_v[where]):g} V; nothing was sent "
+                f"({int((~inside).sum())} values are outside)"
             )
 
     def power_w(self, levels_v: Array) -> float:
@@ -233,7 +235,7 @@ class WeightLimits:
             raise LimitError(
                 f"{name}: a dwell time is a finite number of at least 0 s, found {dwell_s}; nothing was sent"
             )
-        for step, (start, end) in enumerate(zip(levels_v[:-1], levels_v[1:], strict=True)):
+        for step, (start, end) in enumerate(itertools.pairwise(levels_v)):
             least = self.least_time_s(start, end)
             if least > dwell_s * (1 + 1e-9):
                 raise LimitError(
