@@ -1,5 +1,6 @@
 """The command line: ``photonic COMMAND``."""
 
+from photonic.cli.bench import bench_command
 from photonic.cli.calibrate import calibrate_command, verify_command
 from photonic.cli.doctor import doctor_command
 from photonic.cli.explain import explain_command
@@ -19,6 +20,7 @@ main = Photonic(
         report_command,
         calibrate_command,
         verify_command,
+        bench_command,
     ],
 )
 

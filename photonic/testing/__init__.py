@@ -1,6 +1,7 @@
-"""Conformance suites for chips and backends, for whoever writes one."""
+"""Conformance suites for chips and backends, for whoever writes one, and a virtual laboratory."""
 
 from photonic.testing.backends import BACKEND_CHECKS, BackendUnderTest, check_backend
+from photonic.testing.bench import ManualClock, RealClock, VirtualBench
 from photonic.testing.chip_case import ChipUnderTest
 from photonic.testing.chips import CHIP_CHECKS, check_chip
 from photonic.testing.hidden import OnlyMeasured
@@ -11,9 +12,12 @@ __all__ = [
     "CHIP_CHECKS",
     "BackendUnderTest",
     "ChipUnderTest",
+    "ManualClock",
     "OnlyMeasured",
+    "RealClock",
     "Report",
     "Skipped",
+    "VirtualBench",
     "check_backend",
     "check_chip",
 ]

@@ -1,0 +1,165 @@
+"""The bench itself: instruments around one chip, and what happens between them when they are triggered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from photonic.backends.chip import Chip
+from photonic.testing.bench.clock import BenchTime
+from photonic.testing.bench.digitizer import Digitizer
+from photonic.testing.bench.disturbance import Disturbance
+from photonic.testing.bench.instrument import Instrument
+from photonic.testing.bench.laser import Laser
+from photonic.testing.bench.modulator import Modulator, Waveforms
+from photonic.testing.bench.physics import Physics, Played
+from photonic.testing.bench.scpierror import ScpiError
+from photonic.testing.bench.setup import Drive, Setup
+from photonic.testing.bench.temperature import PowerMeter, TemperatureController
+from photonic.testing.bench.weightbank import WeightBox
+
+Counts = NDArray[np.generic]
+
+
+@dataclass
+class Bench:
+    """One chip and the instruments around it, as objects; ``VirtualBench`` puts them on sockets.
+
+    Attributes:
+        chip: behind the instruments; each play that is recorded is one call of its ``measure``, with exactly the
+            symbols under the marker.
+        setup: rates, powers and memories.
+        physics: between instruments and chip.
+        time: of the bench.
+        weight_boxes: among which the drives are divided.
+        lock: held while a message is executed.
+        disturbance: what faults do to the signals.
+    """
+
+    chip: Chip
+    setup: Setup
+    physics: Physics
+    time: BenchTime
+    weight_boxes: int = 1
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    disturbance: Disturbance = field(default_factory=Disturbance)
+
+    def __post_init__(self) -> None:
+        spec, setup, physics = self.chip.spec, self.setup, self.physics
+        self.drive = Drive.of(spec)
+        self.laser = Laser(setup, physics, "V1001")
+        self.modulator = Modulator(spec, setup, "V2001", self.play)
+        sizes = [len(part) for part in np.array_split(np.arange(spec.drives), self.weight_boxes)]
+        self.boxes = tuple(
+            WeightBox(
+                f"V300{number}",
+                name=f"dac-{number}",
+                channels=size,
+                drive=self.drive,
+                setup=setup,
+                time=self.time,
+                physics=physics,
+            )
+            for number, size in enumerate(sizes, 1)
+        )
+        self.digitizer = Digitizer(spec, setup, "V4001")
+        self.tec = TemperatureController(setup, physics, "V5001")
+        self.meter = PowerMeter(setup, "V6001", lambda: self.laser.power_w() * physics.power())
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        """By name."""
+        every = (self.laser, self.modulator, *self.boxes, self.digitizer, self.tec, self.meter)
+        return {instrument.name: instrument for instrument in every}
+
+    def play(self) -> None:
+        """What the modulator's trigger starts: weights step, waveforms play, the digitizer records.
+
+        Raises:
+            ScpiError: settings of the instruments do not fit together; nothing was played.
+        """
+        waves = self.modulator.waveforms()
+        columns = waves.symbols.shape[1]
+        grid = waves.repeats, columns
+        self._check(waves, grid[0] * grid[1])
+        recording = self.digitizer.state == "ARM"
+        conditions = self._conditions() if recording else {}
+        starts_s, weights = self._weights(waves, grid)
+        if not recording:
+            return
+        segments, points = self.digitizer.wanted()
+        counts = self._counts(weights, waves, conditions)[:, :segments]
+        rails = None if self.chip.spec.adc_bits is None else self.chip.spec.count_range
+        counts = self.disturbance.of_counts(counts, rails)
+        symbol_s = 1.0 / self.setup.symbol_rate_hz
+        played = Played(counts, waves.per_symbol, points, symbol_s, starts_s[:segments], rails)
+        self.digitizer.recorded(self.physics.record(played), self.disturbance.overloaded(counts.shape[0]))
+
+    def _check(self, waves: Waveforms, tiles: int) -> None:
+        for box in self.boxes:
+            if box.tiles not in (None, tiles) or (box.tiles is None) != (self.boxes[0].tiles is None):
+                raise ScpiError(-221, f"{tiles} segments are played, the list of {box.name} has {box.tiles} tiles")
+        if self.digitizer.state != "ARM":
+            return
+        rate_hz, points = float(self.digitizer.values["rate_hz"]), self.digitizer.wanted()[1]
+        if abs(rate_hz - float(self.modulator.values["rate_hz"])) > 1e-6 * rate_hz:
+            raise ScpiError(-221, f"modulator and digitizer must run at one rate, the digitizer at {rate_hz:g}")
+        if points > waves.samples:
+            raise ScpiError(-221, f"segments have {waves.samples} samples, {points} are to be recorded")
+
+    def _conditions(self) -> dict[str, float]:
+        """What the chip is asked for besides: only what differs from 1."""
+        offered, power, found = self.chip.spec.conditions, self.laser.relative(), {}
+        if power != 1.0 and "laser_power" in offered:
+            if power not in offered["laser_power"]:
+                raise ScpiError(-221, f"relative laser power {power:g}, the chip knows {offered['laser_power']}")
+            found["laser_power"] = power
+        elif power not in (0.0, 1.0):
+            raise ScpiError(-221, f"relative laser power {power:g}, the chip knows 0 and 1")
+        if self.digitizer.gain != 1.0:
+            found["analog_gain"] = self.digitizer.gain
+        return found
+
+    def _weights(self, waves: Waveforms, grid: tuple[int, int]) -> tuple[NDArray[np.float64], Tensor]:
+        """When each segment starts, and the drive codes (R, C, P) that hold in it; the bench's time passes."""
+        tiles, segment_s = grid[0] * grid[1], waves.samples / float(self.modulator.values["rate_hz"])
+        dwell_s = self.boxes[0].dwell_s
+        starts_s: NDArray[np.float64] = (
+            self.time.now_s() + dwell_s + (dwell_s + segment_s) * np.arange(tiles, dtype=np.float64)
+        )
+        volts = np.concatenate([np.stack(list(box.play(tiles, segment_s))) for box in self.boxes], axis=1)
+        self.time.passes(tiles * (dwell_s + segment_s))
+        spec = self.chip.spec
+        codes = (volts - self.drive.volts_at_zero_code) / self.drive.volts_per_code
+        if spec.weight_bits is not None:
+            codes = np.rint(codes)
+        codes = codes.clip(*spec.weight_code_range)  # rounding of volts, and outputs that are off
+        return starts_s, torch.from_numpy(codes).to(spec.code_dtype).reshape(*grid, -1)
+
+    def _counts(self, weights: Tensor, waves: Waveforms, conditions: Mapping[str, float]) -> Counts:
+        """(M, T, K) counts of all symbols; the chip's own sequence of calls sees those under the marker alone."""
+        chip, spec = self.chip, self.chip.spec
+        symbols = waves.symbols
+        if self.laser.relative() == 0.0 and "laser_power" not in spec.conditions:
+            symbols = np.full_like(symbols, spec.dark_code)
+        inputs = torch.from_numpy(symbols).permute(1, 2, 0).contiguous().to(spec.code_dtype)  # (C, K, N)
+        first, count = waves.data
+        counts = torch.empty(*weights.shape[:2], inputs.shape[1], spec.n_outputs, dtype=spec.count_dtype)
+        if count:
+            data = inputs[:, first : first + count].contiguous()
+            counts[:, :, first : first + count] = chip.measure(weights, data, conditions).counts
+        state = chip.state()
+        before, after = slice(0, first), slice(first + count, None)
+        others = torch.cat([inputs[:, before], inputs[:, after]], dim=1)
+        if others.shape[1]:
+            found = chip.measure(weights, others, conditions).counts
+            if state:
+                chip.restore(state)
+            counts[:, :, before], counts[:, :, after] = found[:, :, :first], found[:, :, first:]
+        return counts.flatten(0, 1).permute(2, 0, 1).contiguous().numpy()
