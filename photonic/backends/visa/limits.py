@@ -118,6 +118,11 @@ class PowerBudget:
         with self.__lock:
             return math.fsum(self.__reserved.values())
 
+    def adopt(self, name: str, power_w: float) -> None:
+        """Takes note of what a driver's outputs were found to take; above the total, nobody gets more."""
+        with self.__lock:
+            self.__reserved[name] = max(power_w, 0.0)
+
     def reserve(self, name: str, power_w: float) -> None:
         """Reserves a driver's power in place of what it had.
 
@@ -235,12 +240,13 @@ class WeightLimits:
             raise LimitError(
                 f"{name}: a dwell time is a finite number of at least 0 s, found {dwell_s}; nothing was sent"
             )
-        for step, (start, end) in enumerate(itertools.pairwise(levels_v)):
+        again = levels_v[:1]  # a second play goes from the last tile to the first
+        for step, (start, end) in enumerate(itertools.pairwise(np.concatenate([levels_v, again]))):
             least = self.least_time_s(start, end)
             if least > dwell_s * (1 + 1e-9):
                 raise LimitError(
-                    f"{name}: from tile {step} to {step + 1} the slew limit needs {least:.6g} s, found a dwell time of "
-                    f"{dwell_s:.6g} s; nothing was sent. Take a longer settle_time_s"
+                    f"{name}: from tile {step} to {(step + 1) % len(levels_v)} the slew limit needs {least:.6g} s, "
+                    f"found a dwell time of {dwell_s:.6g} s; nothing was sent. Take a longer settle_time_s"
                 )
 
 

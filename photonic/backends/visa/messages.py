@@ -22,6 +22,7 @@ class Command:
         into: array for the block that is its answer.
         query: whether it is answered in text.
         expect: what its answer must mean; in the notation of ``same_setting``.
+        tolerance: of numbers in it, relative.
     """
 
     text: str
@@ -29,6 +30,7 @@ class Command:
     into: NDArray[np.generic] | None = None
     query: bool = False
     expect: str | None = None
+    tolerance: float = 1e-6
 
     @property
     def size(self) -> int:
@@ -38,9 +40,9 @@ class Command:
         )
 
 
-def ask(text: str, expect: str | None = None) -> Command:
+def ask(text: str, expect: str | None = None, tolerance: float = 1e-6) -> Command:
     """A query that is answered in text."""
-    return Command(text, query=True, expect=expect)
+    return Command(text, query=True, expect=expect, tolerance=tolerance)
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ class ScpiSession:
     def _check(self, commands: Sequence[Command], answers: Sequence[str]) -> None:
         asked = [command for command in commands if command.query]
         for command, answer in zip(asked, answers, strict=True):
-            if command.expect is not None and not same_setting(answer, command.expect):
+            if command.expect is not None and not same_setting(answer, command.expect, command.tolerance):
                 raise ReadbackError(
                     f"{self.name}: {command.text} expected {command.expect}, found {answer!r}: the setting was not "
                     "taken"
