@@ -223,3 +223,7 @@ class PhotonicWarning(UserWarning):
 
 class NominalCalibrationWarning(PhotonicWarning):
     """A chip is used with the calibration computed from its data sheet, not with a measured one."""
+
+
+class OutputsOnWarning(PhotonicWarning):
+    """A bench was found with outputs on: whoever used it last did not close it."""

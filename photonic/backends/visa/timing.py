@@ -1,0 +1,260 @@
+"""From records to counts: where each output's symbols are, and whether they are settled where they are sampled.
+
+The sync symbols of a segment, read as the data are, follow ``a + h_next p[k+1] + h_0 p[k] + h_prev p[k-1]`` with the
+known pattern p. ``h_prev`` is what a count still has of the symbol before (sampled before it has settled), ``h_next``
+what it has of the one after (sampled too late); their sum ``c`` is the settled contrast. One play says little of one
+output, so that all tiles and outputs are pooled, weighted by their contrast; limits are five standard errors wide,
+these taken as if the noise of all outputs of a tile were one (laser noise is). Where no light can be
+seen, nothing is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photonic.backends.visa.sections import Timing
+from photonic.backends.visa.waveform import Segment, sync_design
+from photonic.errors import TimingError
+
+Array = NDArray[np.float64]
+SIGMAS = 5.0
+_SEEN = 3.0  # rms contrast over its noise, from which it is a contrast
+_EXPLAINED = 0.5  # part of an output's variance that the pattern explains where it answers
+
+
+@dataclass(frozen=True)
+class Skew:
+    """Where symbols begin.
+
+    Attributes:
+        start: (M,) first sample of the first symbol of a segment, of each output.
+        clock: relative excess of the digitizer's sample rate over the source's.
+        clock_error: standard error of ``clock``.
+    """
+
+    start: Array
+    clock: float = 0.0
+    clock_error: float = 0.0
+
+    def longest(self, tolerance: float) -> int:
+        """Samples after which the clock may be off by ``tolerance`` samples."""
+        return 2**62 if self.clock_error == 0 else int(tolerance / (SIGMAS * self.clock_error))
+
+
+class Sampler:
+    """Takes symbols out of records.
+
+    Args:
+        skew: of the outputs.
+        samples_per_symbol: r.
+        phase: where in a symbol, 0 to 1.
+    """
+
+    def __init__(self, skew: Skew, samples_per_symbol: int, phase: float) -> None:
+        self.skew, self._r = skew, samples_per_symbol
+        self._offset = np.floor(phase * samples_per_symbol)
+        self._starts = np.rint(skew.start).astype(np.intp)
+
+    def take(self, record: NDArray[np.generic], outputs: NDArray[np.intp], symbols: NDArray[np.intp]) -> NDArray[Any]:
+        """Symbols of all segments, (K, T, *symbols) for a record (K, T, samples) of K outputs.
+
+        Raises:
+            TimingError: a symbol would lie outside of its segment.
+        """
+        flat = symbols.ravel()
+        places: NDArray[np.intp] = np.floor(flat * (self._r * (1.0 + self.skew.clock)) + self._offset + 1e-9).astype(
+            np.intp
+        )
+        starts = self._starts[outputs]
+        if places.size:
+            last = int(places.max() + starts.max())
+            if places.min() + starts.min() < 0 or last >= record.shape[-1]:
+                raise TimingError(
+                    f"sample {last} of a segment is beyond its {record.shape[-1]}; raise timing.guard_symbols"
+                )
+        found = np.empty((*record.shape[:2], flat.size), dtype=record.dtype)
+        regular = _stride(places)
+        for start in np.unique(starts):
+            rows = starts == start
+            which = slice(None) if rows.all() else np.flatnonzero(rows)
+            if regular is not None:
+                first = int(start + places[0])
+                found[which] = record[which, :, first : first + regular * flat.size : regular]
+            else:
+                found[which] = np.take(record[which], start + places, axis=-1)
+        return found.reshape(*record.shape[:2], *symbols.shape)
+
+
+def _stride(places: NDArray[np.intp]) -> int | None:
+    """The step of evenly spaced places; None: they are not."""
+    if places.size < 2:
+        return 1 if places.size else None
+    steps = np.diff(places)
+    return int(steps[0]) if steps[0] > 0 and (steps == steps[0]).all() else None
+
+
+class Sync(NamedTuple):
+    """What the sync symbols of a play say; sums over Q = outputs x tiles.
+
+    Attributes:
+        seen: whether there is light enough to say anything.
+        before: part of a step between symbols that is still missing, pooled; its standard error.
+        after: part of the next symbol's step that is there already; its standard error.
+        drift: relative change of the contrast from the begin to the end of a segment, rms, noise taken off; its bound.
+    """
+
+    seen: bool
+    before: tuple[float, float] = (0.0, 0.0)
+    after: tuple[float, float] = (0.0, 0.0)
+    drift: tuple[float, float] = (0.0, 0.0)
+
+
+class SyncReader:
+    """Judges sync symbols.
+
+    Args:
+        pattern: (S,) zeros and ones.
+    """
+
+    def __init__(self, pattern: Array) -> None:
+        self.pattern = pattern
+        self._design = sync_design(pattern)
+        self._inverse: Array = np.linalg.pinv(self._design)
+        covariance = np.linalg.inv(self._design.T @ self._design)
+        sums = np.array([0.0, 1.0, 1.0, 1.0])
+        self._contrast = float(sums @ covariance @ sums)  # variance of c, of unit noise
+        self._tap = covariance[1, 1], covariance[3, 3]
+        self._with = float(covariance[1] @ sums), float(covariance[3] @ sums)
+
+    def contrasts(self, symbols: Array) -> Array:
+        """Settled contrast (K, T, 2) at begin and end of symbols (K, T, 2, S)."""
+        return np.asarray(symbols.astype(np.float64) @ self._inverse[1:].sum(0), dtype=np.float64)
+
+    def read(self, symbols: NDArray[np.generic]) -> Sync:
+        """What symbols (K, T, 2, S) say."""
+        values = symbols.astype(np.float64)
+        taps = values @ self._inverse.T
+        rest = values - taps @ self._design.T
+        outputs, tiles = values.shape[:2]
+        freedom = rest.size // len(self.pattern) * (len(self.pattern) - 4)
+        noise = float((rest**2).sum()) / freedom
+        contrast = taps[..., 1:].sum(-1)
+        power, expected = float((contrast**2).sum()), 2 * outputs * tiles * self._contrast * noise
+        if power <= _SEEN**2 * max(expected, 1e-12 * float((values**2).sum())):
+            return Sync(False)
+        signal = power - expected
+
+        def part(index: int) -> tuple[float, float]:
+            tap, common = taps[..., 1 + 2 * index], self._with[index]
+            value = (float((tap * contrast).sum()) - 2 * outputs * tiles * common * noise) / signal
+            return value, float(np.sqrt(noise * self._tap[index] * outputs * power)) / signal
+
+        change = contrast[..., 0] - contrast[..., 1]
+        by_noise = 2 * outputs * tiles * self._contrast * noise
+        # change is that of one contrast: compare it with the mean power of one
+        excess = (float((change**2).sum()) - by_noise) / (signal / 2)
+        bound = by_noise * SIGMAS * float(np.sqrt(2 / tiles)) / (signal / 2)
+        return Sync(True, part(1), part(0), (excess, bound))
+
+
+def check_sync(found: Sync, timing: Timing) -> None:
+    """Refuses a play whose symbols are not where they must be, or not settled.
+
+    Raises:
+        TimingError: naming the key of the bench file that is likely wrong.
+    """
+    if not found.seen:
+        return
+    for (part, error), what in ((found.before, "before"), (found.after, "after")):
+        if not abs(part) <= timing.max_memory + SIGMAS * error:
+            raise TimingError(
+                f"the sampled phase has {part:.1%} (± {error:.1%}) of the symbol {what} it, the bench allows "
+                f"{timing.max_memory:.1%}: symbols are not where they must be, or have not settled; check "
+                "timing.sample_phase and timing.symbol_rate_hz, the trigger, and the sample clocks"
+            )
+    excess, bound = found.drift
+    if not excess <= timing.max_unsettled**2 + bound:
+        raise TimingError(
+            f"the response of the weights changes by {np.sqrt(excess):.1%} from the begin of a segment to its end, the "
+            f"bench allows {timing.max_unsettled:.1%}: weights have not settled; raise timing.settle_time_s"
+        )
+
+
+class Learned(NamedTuple):
+    """What one play of sync symbols alone says of each output.
+
+    Attributes:
+        start: (M,) where its symbols begin, in samples.
+        stretch: (M,) how much later the sync at the end comes than it was played.
+        contrast: (M,) counts.
+        explained: (M,) part of the variance that the pattern explains.
+    """
+
+    start: Array
+    stretch: Array
+    contrast: Array
+    explained: Array
+
+
+def learn(record: NDArray[np.generic], segment: Segment, pattern: Array, longest: int) -> Learned:
+    """Finds the symbols of a record (M, samples) of one segment, among delays up to ``longest`` samples.
+
+    The delay is where the contrast, over the samples of a symbol, is greatest; a centre of gravity makes it finer.
+    """
+    r, values = segment.samples_per_symbol, record.astype(np.float64)
+    centred = pattern - pattern.mean()
+    weights = centred / (centred**2).sum()
+    places = segment.sync_symbols() * r  # (2, S)
+    lags = np.arange(-min(r, 1), longest + r)
+    last = values.shape[-1] - 1
+    index = np.clip(places[:, None, :] + lags[:, None], 0, last)  # (2, L, S)
+    some = values[:, index]  # (M, 2, L, S)
+    contrast = some @ weights
+    spread = some.var(-1) * len(pattern)
+    energy = contrast**2 * (centred**2).sum()
+    both = energy.sum(1)
+    window = np.stack([np.convolve(row, np.ones(r), "valid") for row in both])  # (M, L - r + 1)
+    best = window.argmax(1)
+    rows = np.arange(len(values))
+    settled = best + r - 1
+    explained = both[rows, settled] / np.maximum(spread.sum(1)[rows, settled], 1e-30)
+    # the centre of the symbol, from lags around it; of begin and end alike, so that their difference is the clock's
+    near = best[:, None] + np.arange(-1, r + 1)
+    near = np.clip(near, 0, len(lags) - 1)
+    part = np.stack([energy[rows[:, None], half, near] for half in (0, 1)], 1)  # (M, 2, r + 2)
+    centres = (part * lags[near][:, None]).sum(-1) / np.maximum(part.sum(-1), 1e-30)
+    return Learned(
+        lags[best].astype(np.float64), centres[:, 1] - centres[:, 0], contrast[rows, :, settled].mean(-1), explained
+    )
+
+
+def skew_of(plays: list[Learned], segment: Segment, timing: Timing) -> Skew:
+    """Where symbols begin, from several plays; silent outputs begin where the others do.
+
+    Raises:
+        TimingError: an output does not show the pattern.
+    """
+    explained = np.mean([play.explained for play in plays], 0)
+    silent = np.zeros(len(explained), dtype=bool)
+    silent[list(timing.silent_outputs)] = True
+    lost = np.flatnonzero(~silent & ~(explained >= _EXPLAINED))
+    if lost.size:
+        raise TimingError(
+            f"{lost.size} of {len(explained)} outputs ({', '.join(map(str, lost[:8]))}) do not show the sync pattern: "
+            f"it explains {float(explained[lost[0]]):.0%} of what output {lost[0]} reads; does light reach them, is "
+            "the digitizer triggered, is their delay below timing.max_skew_symbols? An output that is known not to "
+            "answer goes into timing.silent_outputs"
+        )
+    if silent.all():
+        raise TimingError("all outputs are in timing.silent_outputs; nothing can be timed")
+    start = np.median([play.start for play in plays], 0)
+    start[silent] = np.median(start[~silent])
+    stretch = np.stack([play.stretch[~silent] for play in plays]) / (segment.tail * segment.samples_per_symbol)
+    error = float(stretch.std(ddof=1) / np.sqrt(stretch.size)) if stretch.size > 1 else 0.0
+    clock = float(stretch.mean())
+    # what is not significant is not applied
+    return Skew(start, clock if abs(clock) > SIGMAS * error else 0.0, error)

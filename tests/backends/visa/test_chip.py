@@ -1,0 +1,402 @@
+"""VisaChip on instruments in memory: what it sends, what it reads, and what it refuses."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import photonic
+from photonic.backends.visa.assembly import Assembly
+from photonic.backends.visa.benchfile import bench_spec
+from photonic.backends.visa.chip import VisaChip
+from photonic.errors import (
+    ClosedError,
+    DisconnectedError,
+    InstrumentTimeoutError,
+    InterlockError,
+    LabError,
+    LimitError,
+    OutputsOnWarning,
+    RangeError,
+    TimingError,
+    UnsafeError,
+    UnstableError,
+)
+from photonic.testing import check_chip
+from photonic.testing.chip_case import random_codes
+from tests.backends.visa.benches import bench_of, box
+from tests.backends.visa.memory import Rig
+
+SMALL = "sim:typical?n_inputs=4&n_outputs=3"
+
+
+def rig_of(spec: str = SMALL, seed: int = 3, rig: dict[str, Any] | None = None, **tables: Any) -> Rig:
+    chip = photonic.open_chip(spec, seed=seed)
+    timing = {"settle_time_s": 1e-6, **tables.pop("timing", {})}
+    return Rig(chip, bench_of(bench_spec(chip.spec), timing=timing, **tables), **(rig or {}))
+
+
+def opened(rig: Rig) -> VisaChip:
+    return VisaChip(rig.bench, Assembly(rig.bench, ".", rig).open())
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SMALL,
+        "sim:typical?n_inputs=16&n_outputs=8",
+        "sim:ideal?n_inputs=4&n_outputs=3",
+        "sim:crossbar-typical?n_inputs=4&n_outputs=4",
+        "sim:mesh-typical?n_inputs=4&n_outputs=4",
+    ],
+)
+def test_counts_are_those_of_the_chip_itself(spec: str, seed: int) -> None:
+    """Bit for bit, call after call, for grids and conditions."""
+    with photonic.open_chip(spec, seed=seed) as direct, opened(rig_of(spec, seed)) as chip:
+        m, n = chip.spec.n_outputs, chip.spec.n_inputs
+        for rows, columns, b in ((1, 1, 1), (1, 1, 5), (3, 2, 4), (1, 3, 2), (1, 1, 5)):
+            codes = random_codes(chip, rows, columns, b, m, n, seed=b)
+            for conditions in ({}, {"analog_gain": 2.0}, {"laser_power": 0.25}):
+                given_ = {name: value for name, value in conditions.items() if name in chip.spec.conditions}
+                assert torch.equal(chip.measure(*codes, given_).counts, direct.measure(*codes, given_).counts)
+
+
+def test_channels_may_lie_in_several_instruments_in_any_order() -> None:
+    rig = rig_of(
+        weights={"instruments": [box("dac-2", 5, 7), {**box("dac-1"), "channels": [[4, 6], [0, 3]]}]},
+        inputs={"instruments": [box("awg-2", 1, 3), box("awg-1", 3)]},
+        digitizer={"instruments": [box("adc-2", 1, 2), box("adc-1", 2)]},
+    )
+    with photonic.open_chip(SMALL, seed=3) as direct, opened(rig) as chip:
+        codes = random_codes(chip, 2, 3, 4, 3, 4)
+        assert torch.equal(chip.measure(*codes).counts, direct.measure(*codes).counts)
+
+
+def test_weights_are_sent_once_and_kept() -> None:
+    rig = rig_of()
+    with opened(rig) as chip:
+        weights, inputs = random_codes(chip, 1, 1, 4, 3, 4)
+        rig.log.clear()
+        for _ in range(3):
+            chip.measure(weights, inputs)
+        assert rig.done("dac") == ["program"]
+        grid, more = random_codes(chip, 2, 2, 4, 3, 4)
+        for _ in range(2):
+            chip.measure(grid, more)
+        assert rig.done("dac") == ["program", "program_list"]
+        assert ("dac", "program_list", (4, rig.bench.timing.settle_time_s)) in rig.log
+
+
+def test_the_digitizer_is_armed_before_the_trigger() -> None:
+    rig = rig_of()
+    with opened(rig) as chip:
+        rig.log.clear()
+        chip.measure(*random_codes(chip, 1, 1, 4, 3, 4))
+        order = [(name, what) for name, what, _ in rig.log]
+        assert order.index(("adc", "arm")) < order.index(("awg", "arm")) < order.index(("awg", "trigger"))
+        assert order.index(("awg", "trigger")) < order.index(("adc", "fetch"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(1, 3), st.integers(0, 40), st.integers(60, 2000), st.integers(60, 4000),
+    st.integers(1, 9), st.sampled_from([1, 5, 8])
+)  # fmt: skip
+def test_batches_are_cut_to_the_memories(
+    rows: int, columns: int, b: int, source: int, record: int, length: int, granularity: int
+) -> None:
+    """Without noise, so that plays do not matter; memories that hold no single shot are an error."""
+    spec = "sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8"
+    rig = rig_of(
+        spec, rig={"source_samples": source, "record_samples": record, "list_length": length, "granularity": granularity}
+    )  # fmt: skip
+    least = -(-(2 * 8 + 3 * 4 + 1) * 4 // np.lcm(granularity, 4)) * np.lcm(granularity, 4)
+    if min(source, record) < least:
+        with pytest.raises(LabError):
+            opened(rig)
+        return
+    with photonic.open_chip(spec, seed=3) as direct, opened(rig) as chip:
+        codes = random_codes(chip, rows, columns, b, 3, 4)
+        assert torch.equal(chip.measure(*codes).counts, direct.measure(*codes).counts)
+
+
+@pytest.mark.parametrize("delay", [[0, 1, 2], [7, 7, 7], [3, 8, 0]])
+def test_each_output_is_read_with_its_own_delay(delay: list[int]) -> None:
+    rig = rig_of(rig={"delay": np.array(delay), "memory": 0.1})
+    with photonic.open_chip(SMALL, seed=3) as direct, opened(rig) as chip:
+        codes = random_codes(chip, 1, 2, 50, 3, 4)
+        apart = chip.measure(*codes).counts - direct.measure(*codes).counts
+        assert apart.abs().max() <= 1  # what the memory leaves of a step at the sampled phase: 1e-4
+
+
+@pytest.mark.parametrize("stretch", [1e-3, -1e-3])
+def test_a_sample_clock_that_is_off_is_followed(stretch: float) -> None:
+    """Over 2,000 symbols it is off by two of them."""
+    rig = rig_of("sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8", rig={"stretch": stretch})
+    with photonic.open_chip("sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8", seed=3) as direct, opened(rig) as chip:
+        codes = random_codes(chip, 1, 1, 2000, 3, 4)
+        assert torch.equal(chip.measure(*codes).counts, direct.measure(*codes).counts)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.25])
+def test_a_phase_before_symbols_have_settled_is_refused(phase: float) -> None:
+    with pytest.raises(TimingError, match="sample_phase"):
+        opened(rig_of(rig={"memory": 0.5}, timing={"sample_phase": phase}))
+
+
+def test_a_delay_beyond_what_is_looked_for_is_refused() -> None:
+    with pytest.raises(TimingError, match="max_skew_symbols"):
+        opened(rig_of(rig={"delay": np.array([0, 13, 0])}))
+
+
+def test_samples_half_a_symbol_late_are_refused() -> None:
+    """After opening: the check is in every measurement."""
+    rig = rig_of("sim:typical?n_inputs=16&n_outputs=8")
+    with opened(rig) as chip:
+        codes = random_codes(chip, 1, 1, 4, 8, 16)
+        chip.measure(*codes)
+        rig.delay = np.full(8, -2)
+        with pytest.raises(TimingError, match="symbols are not where"):
+            chip.measure(*codes)
+
+
+def test_weights_that_have_not_settled_are_refused_at_opening() -> None:
+    with pytest.raises(TimingError, match="settle_time_s"):
+        opened(rig_of("sim:typical?n_inputs=16&n_outputs=8", rig={"unsettled": 1.0}))
+
+
+def test_weights_that_have_not_settled_are_refused_in_a_measurement() -> None:
+    rig = rig_of("sim:typical?n_inputs=16&n_outputs=8")
+    with opened(rig) as chip:
+        rig.unsettled = 1.0
+        with pytest.raises(TimingError, match="settle_time_s"):
+            chip.measure(*random_codes(chip, 1, 1, 40, 8, 16))
+
+
+def test_an_output_that_does_not_answer_is_named() -> None:
+    defects = "sim:typical?n_inputs=16&n_outputs=8"
+    rig = rig_of(defects)
+    measure = rig._measure
+
+    def dead(weights: torch.Tensor, inputs: Any) -> Any:
+        counts = measure(weights, inputs).copy()
+        counts[..., 5] = 0
+        return counts
+
+    rig._measure = dead  # type: ignore[method-assign]
+    with pytest.raises(TimingError, match=r"1 of 8 outputs \(5\)"):
+        opened(rig)
+    rig.bench = rig.bench.model_copy(update={"timing": rig.bench.timing.model_copy(update={"silent_outputs": (5,)})})
+    with opened(rig) as chip:
+        assert not chip.measure(*random_codes(chip, 1, 1, 4, 8, 16)).counts[..., 5].any()
+
+
+def test_switched_outputs_are_read_some_at_a_time() -> None:
+    rig = rig_of("sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8", digitizer={"simultaneous_outputs": 2})
+    with photonic.open_chip("sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8", seed=3) as direct, opened(rig) as chip:
+        codes = random_codes(chip, 2, 2, 3, 3, 4)
+        rig.log.clear()
+        assert torch.equal(chip.measure(*codes).counts, direct.measure(*codes).counts)
+        assert [value for _, what, value in rig.log if what == "fetch"] == [(0, 1), (2,)]
+        assert chip.spec.simultaneous_outputs == 2
+
+
+def test_an_input_without_a_dac_takes_no_code_but_the_dark_one() -> None:
+    rig = rig_of(inputs={"unconnected": [[3, 3]], "instruments": [box("awg", 3)]})
+    with opened(rig) as chip:
+        weights, inputs = random_codes(chip, 1, 1, 2, 3, 4)
+        with pytest.raises(RangeError, match="unconnected"):
+            chip.measure(weights, inputs)
+        inputs[..., 3] = 0
+        chip.measure(weights, inputs)
+
+
+def test_an_ac_coupled_receiver_gives_light_minus_dark() -> None:
+    """Whatever the receiver adds to both."""
+    spec = "sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8"
+    chip = photonic.open_chip(spec, seed=3)
+    coupled = chip.spec.model_copy(update={"coupling": "ac"})
+    rig = Rig(chip, bench_of(bench_spec(coupled), timing={"settle_time_s": 1e-6}))
+    measure = rig._measure
+    rig._measure = lambda weights, inputs: measure(weights, inputs) + np.int16(5)  # type: ignore[method-assign]
+    with photonic.open_chip(spec, seed=3) as direct, opened(rig) as lab:
+        codes = random_codes(lab, 2, 2, 3, 3, 4)
+        assert torch.equal(lab.measure(*codes).counts, direct.measure(*codes).counts)
+
+
+def test_shots_too_soon_after_a_rail_are_measured_again() -> None:
+    """The receiver shows 99 for the two symbols after a rail."""
+    spec = "sim:ideal?n_inputs=4&n_outputs=3&adc_bits=8"
+    rig = rig_of(spec, digitizer={"dead_symbols_after_rail": 2})
+    measure = rig._measure
+
+    def slow(weights: torch.Tensor, inputs: Any) -> Any:
+        counts = measure(weights, inputs)
+        late, railed = counts.copy(), np.abs(counts) >= 127
+        for shift in (1, 2):
+            late[:, :, shift:][railed[:, :, :-shift]] = 99
+        return late
+
+    rig._measure = slow  # type: ignore[method-assign]
+    with photonic.open_chip(spec, seed=3) as direct, opened(rig) as chip:
+        weights, inputs = random_codes(chip, 2, 2, 12, 3, 4)
+        weights[:] = 127
+        inputs[:] = 20
+        inputs[0, ::5] = 255
+        inputs[1, 3] = 255
+        expected = direct.measure(weights, inputs).counts
+        assert (expected == 127).any()
+        assert torch.equal(chip.measure(weights, inputs).counts, expected)
+
+
+def test_telemetry_tells_time_temperature_light_and_rails() -> None:
+    with opened(rig_of()) as chip:
+        told = chip.measure(*random_codes(chip, 1, 1, 2, 3, 4)).telemetry
+        assert {"clock_s", "laser_locked", "laser_mode_hops", "tec_temperature_k", "taps_0_w", "weight_writes"} <= {
+            *told
+        }
+        assert told["rail_counts"].shape == (3,)
+
+
+def test_switching_on_and_off_keeps_the_order() -> None:
+    rig = rig_of(on_close="off")
+    opened(rig).close()
+    switched = [(name, what) for name, what, _ in rig.log if what in ("enable", "disable")]
+    assert switched == [(name, "enable") for name in ("tec", "laser", "awg", "dac")] + [
+        (name, "disable") for name in ("dac", "awg", "laser", "tec")
+    ]
+
+
+def test_closing_parks_and_leaves_laser_and_temperature_on() -> None:
+    rig = rig_of()
+    chip = opened(rig)
+    chip.measure(*random_codes(chip, 1, 1, 2, 3, 4))
+    chip.close()
+    assert (rig.volts == 0).all()
+    assert rig.done("awg")[-2:] == ["park", "close"]
+    assert rig.on == {"tec": True, "laser": True, "awg": True, "dac": True}
+    with pytest.raises(ClosedError):
+        chip.measure(*random_codes(chip, 1, 1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(("interlock", "consent"), [(False, True), (True, False)])
+def test_no_light_without_interlock_and_consent(interlock: bool, consent: bool) -> None:
+    rig = rig_of(rig={"interlock": interlock}, safety={"laser_consent": consent})
+    with pytest.raises(InterlockError):
+        opened(rig)
+    assert "enable" not in rig.done("laser")
+    assert rig.done("laser")[-1] == "close"
+
+
+def test_total_heater_power_is_that_of_all_instruments() -> None:
+    rig = rig_of(
+        weights={"instruments": [box("dac-1", 6), box("dac-2", 6, 6)], "resistance_ohm": 100.0},
+        safety={"total_heater_power_w": 1.0},
+    )
+    with pytest.raises(LimitError, match="total"):  # all weights at +1 are 12 x 4 V on 100 ohm
+        opened(rig)
+
+
+def test_outputs_that_were_left_on_are_told_and_ramped_from_what_is_read() -> None:
+    rig = rig_of()
+    rig.volts[:] = 2.5
+    rig.on = {"dac": True, "laser": True}
+    with pytest.warns(OutputsOnWarning, match="12 of 12 weight channels") as found:
+        opened(rig).close()
+    assert len(found) == 1
+    assert "laser on" in str(found[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened(rig).close()  # it was closed this time
+
+
+@pytest.mark.parametrize("error", [DisconnectedError("gone"), InstrumentTimeoutError("silent"), KeyboardInterrupt()])
+@pytest.mark.parametrize("at", [("awg", "load"), ("adc", "fetch"), ("dac", "program"), ("awg", "trigger")])
+def test_any_failure_makes_everything_safe_and_the_next_call_starts_anew(
+    at: tuple[str, str], error: BaseException
+) -> None:
+    rig = rig_of()
+    with photonic.open_chip(SMALL, seed=3) as direct, opened(rig) as chip:
+        codes = random_codes(chip, 1, 1, 2, 3, 4)
+        rig.fail = _failing(at, error)
+        with pytest.raises(type(error)):
+            chip.measure(*codes)
+        assert not any(rig.on[name] for name in ("laser", "awg", "dac"))
+        assert rig.on["tec"]
+        rig.fail = lambda name, what: None
+        rig.chip.restore(direct.state())
+        assert torch.equal(chip.measure(*codes).counts, direct.measure(*codes).counts)
+
+
+def test_what_cannot_be_made_safe_is_named() -> None:
+    rig = rig_of()
+    with opened(rig) as chip:
+        lost = DisconnectedError("connection closed")
+
+        def fail(name: str, what: str) -> None:
+            if name == "dac" and what in ("program", "make_safe"):
+                raise lost
+
+        rig.fail = fail
+        with pytest.raises(DisconnectedError) as found:
+            chip.measure(*random_codes(chip, 1, 1, 2, 3, 4))
+        notes = " ".join(found.value.__notes__)
+        assert "could NOT be made safe" in notes
+        assert "dac" in notes
+        assert not rig.on["laser"]
+        with pytest.raises(UnsafeError, match="dac"):
+            chip.safe_state()
+        rig.fail = lambda name, what: None
+
+
+def _failing(at: tuple[str, str], error: BaseException) -> Callable[[str, str], None]:
+    def fail(name: str, what: str) -> None:
+        if (name, what) == at:
+            raise error
+
+    return fail
+
+
+def test_a_watchdog_makes_safe_what_nobody_uses() -> None:
+    rig = rig_of(safety={"watchdog_s": 0.05})
+    chip = opened(rig)
+    end = time.monotonic() + 20
+    while "make_safe" not in rig.done("laser") and time.monotonic() < end:
+        time.sleep(0.01)
+    assert "make_safe" in rig.done("laser")
+    with pytest.raises(LabError, match=r"watchdog_s.*open it again"):
+        chip.measure(*random_codes(chip, 1, 1, 2, 3, 4))
+    chip.close()
+    opened(rig).close()
+
+
+def test_a_bench_that_does_not_get_steady_is_refused_at_its_deadline() -> None:
+    rig = rig_of(warm_up={"readings": 16, "spacing_s": 0.0, "deadline_s": 0.2, "max_deviation": 1e-3})
+    measure, slope = rig._measure, [0.0]
+
+    def drifting(weights: torch.Tensor, inputs: Any) -> Any:
+        slope[0] += 0.02
+        return (measure(weights, inputs) * (1 + slope[0])).astype(np.int16)
+
+    rig._measure = drifting  # type: ignore[method-assign]
+    with pytest.raises(UnstableError, match=r"warm_up\.max_deviation"):
+        opened(rig)
+    assert not rig.on["laser"]
+    rig._measure = measure  # type: ignore[method-assign]
+    opened(rig).close()
+
+
+def test_it_keeps_the_contract_of_chips() -> None:
+    def factory(seed: int = 0, device: int = 0) -> VisaChip:
+        return opened(rig_of("sim:typical?n_inputs=8&n_outputs=4", seed))
+
+    check_chip(factory).raise_for_failures()
