@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from photonic.backends.visa.blocks import Answer, raw_bytes
 from photonic.backends.visa.deadline import Deadline
@@ -40,6 +41,7 @@ from photonic.errors import (
 
 LAST_MARK = 255  # *ESE holds 8 bits; 0 is what an instrument has after it was switched on
 MOST_ERRORS = 100
+T = TypeVar("T")
 _UNKNOWN = range(-199, -99)  # command errors: the instrument does not know what was sent
 
 
@@ -121,6 +123,19 @@ class ScpiSession:
                     raise
         raise AssertionError("unreachable")
 
+    def parsed(self, parse: Callable[[str, str], T], answer: str) -> T:
+        """What an answer means; one that means nothing is a doubt, and closes the connection.
+
+        Args:
+            parse: of ``photonic.backends.visa.replies``.
+            answer: of ``run``.
+        """
+        try:
+            return parse(self.name, answer)
+        except ProtocolError:
+            self.close()
+            raise
+
     def identify(self) -> Identity:
         """Asks who is there.
 
@@ -152,7 +167,7 @@ class ScpiSession:
         if marked is not None:
             del answers[0]
         if last:
-            self._raise_errors(commands, parse_error(self.name, answers.pop()))
+            self._raise_errors(commands, self.parsed(parse_error, answers.pop()))
         self._check(commands, answers)
         return answers
 
@@ -253,7 +268,7 @@ class ScpiSession:
         rest: list[QueuedError] = []
         query = self.protocol.errors
         while query is not None and len(rest) < MOST_ERRORS:
-            entry = parse_error(self.name, self._exchange([ask(query)], None, None)[0])
+            entry = self.parsed(parse_error, self._exchange([ask(query)], None, None)[0])
             if not entry.code:
                 return rest
             rest.append(entry)
@@ -314,8 +329,8 @@ class ScpiSession:
                 raise
             self._drain()
             return
-        refused = parse_error(self.name, answers[1])
+        refused = self.parsed(parse_error, answers[1])
         if refused.code:
             self._drain()
-        elif parse_count(self.name, answers[0]) == 1:
+        elif self.parsed(parse_count, answers[0]) == 1:
             self._mark = 1

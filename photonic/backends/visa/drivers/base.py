@@ -58,13 +58,13 @@ class ScpiDriver:
         return {}
 
     def _number(self, query: str) -> float:
-        return parse_number(self.name, self._session.query(query))
+        return self._session.parsed(parse_number, self._session.query(query))
 
     def _count(self, query: str) -> int:
-        return parse_count(self.name, self._session.query(query))
+        return self._session.parsed(parse_count, self._session.query(query))
 
     def _bool(self, query: str) -> bool:
-        return parse_bool(self.name, self._session.query(query))
+        return self._session.parsed(parse_bool, self._session.query(query))
 
     def _set(self, template: str, **fields: float | str) -> None:
         """One setting, read back."""

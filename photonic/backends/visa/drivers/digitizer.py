@@ -55,7 +55,7 @@ class ScpiDigitizer(ScpiDriver):
     def connect(self) -> None:
         """Opens the connection and asks what the instrument has."""
         answers = self._session.run([ask(self._table.channels), ask(self._table.memory)])
-        present, self._memory = (parse_count(self.name, answer) for answer in answers)
+        present, self._memory = (self._session.parsed(parse_count, answer) for answer in answers)
         self._channels = chosen_channels(self.name, self._asked, present)
 
     @property

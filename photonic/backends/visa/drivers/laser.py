@@ -76,9 +76,9 @@ class ScpiLaser(ScpiDriver):
         table = self.__table
         if table.wavelength is None:
             raise SpecError(f"{self.name}: its dialect has no query of the wavelength")
-        wavelength = parse_number(self.name, self._session.query(table.wavelength))
-        locked = None if table.lock is None else parse_bool(self.name, self._session.query(table.lock))
-        hops = None if table.hops is None else parse_count(self.name, self._session.query(table.hops))
+        wavelength = self._session.parsed(parse_number, self._session.query(table.wavelength))
+        locked = None if table.lock is None else self._session.parsed(parse_bool, self._session.query(table.lock))
+        hops = None if table.hops is None else self._session.parsed(parse_count, self._session.query(table.hops))
         return LaserLock(wavelength, locked, hops)
 
     def make_safe(self) -> None:

@@ -12,7 +12,7 @@ from photonic.backends.visa.dialect import Dialect, WeightTable, query_of
 from photonic.backends.visa.drivers.base import commands, each_channel
 from photonic.backends.visa.drivers.ramp import Array
 from photonic.backends.visa.messages import Command, ask
-from photonic.backends.visa.replies import parse_numbers
+from photonic.backends.visa.replies import parse_number, parse_numbers
 from photonic.backends.visa.session import ScpiSession
 from photonic.errors import ReadbackError
 
@@ -52,7 +52,7 @@ class ScpiLevels:
             return self._read_all()[list(self._channels)]
         read = self._table.level_now or query_of(self._table.level)
         texts = [read.format(ch=number) for number in self._numbers()]
-        return np.array([parse_numbers(self.name, answer)[0] for answer in self._session.run([*map(ask, texts)])])
+        return self._volts(self._session.run([ask(text) for text in texts]))
 
     def write_levels(self, levels_v: Array) -> None:
         """Sets (n_channels,) volts and reads them back."""
@@ -89,7 +89,7 @@ class ScpiLevels:
         ]  # fmt: skip
         count = sum(command.query for command in (*slews, *self._mode(self._table.fixed)))
         answers = self._session.run([*slews, *self._mode(self._table.fixed), *settings, *queries])[count:]
-        self._compare(levels_v, np.array([parse_numbers(self.name, answer)[0] for answer in answers]))
+        self._compare(levels_v, self._volts(answers))
 
     def write_list(self, levels_v: Array, dwell_s: float) -> None:
         """Sends (tiles, n_channels) volts that a play steps through, and reads them back."""
@@ -132,10 +132,13 @@ class ScpiLevels:
                 ]
             )
             read = sum(command.query for command in mode)
-            self._compare(column, np.array(parse_numbers(self.name, answers[read])))
+            self._compare(column, np.array(self._session.parsed(parse_numbers, answers[read])))
 
     def _numbers(self) -> list[int]:
         return [channel + self._dialect.first_channel for channel in self._channels]
+
+    def _volts(self, answers: Sequence[str]) -> Array:
+        return np.array([self._session.parsed(parse_number, answer) for answer in answers])
 
     def _preamble(self) -> list[Command]:
         return [] if self._dialect.blocks is None else self._dialect.blocks.preamble("float64")

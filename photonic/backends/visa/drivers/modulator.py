@@ -55,7 +55,8 @@ class ScpiModulator(ScpiDriver):
         table = self._table
         texts = [table.channels, table.memory, table.granularity, table.minimum]
         answers = self._session.run([ask(text) for text in texts])
-        present, self._memory, self._granularity, self._minimum = (parse_count(self.name, text) for text in answers)
+        counts = [self._session.parsed(parse_count, answer) for answer in answers]
+        present, self._memory, self._granularity, self._minimum = counts
         self._channels = chosen_channels(self.name, self._asked, present)
 
     @property
