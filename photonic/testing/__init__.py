@@ -1,7 +1,7 @@
 """Conformance suites for chips and backends, for whoever writes one, and a virtual laboratory."""
 
 from photonic.testing.backends import BACKEND_CHECKS, BackendUnderTest, check_backend
-from photonic.testing.bench import ManualClock, RealClock, VirtualBench
+from photonic.testing.bench import Laboratory, ManualClock, RealClock, VirtualBench
 from photonic.testing.chip_case import ChipUnderTest
 from photonic.testing.chips import CHIP_CHECKS, check_chip
 from photonic.testing.hidden import OnlyMeasured
@@ -12,6 +12,7 @@ __all__ = [
     "CHIP_CHECKS",
     "BackendUnderTest",
     "ChipUnderTest",
+    "Laboratory",
     "ManualClock",
     "OnlyMeasured",
     "RealClock",

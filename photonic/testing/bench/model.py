@@ -15,6 +15,7 @@ from photonic.backends.chip import Chip
 from photonic.testing.bench.clock import BenchTime
 from photonic.testing.bench.digitizer import Digitizer
 from photonic.testing.bench.disturbance import Disturbance
+from photonic.testing.bench.evaluation import symbol_counts
 from photonic.testing.bench.instrument import Instrument
 from photonic.testing.bench.laser import Laser
 from photonic.testing.bench.modulator import Modulator, Waveforms
@@ -93,13 +94,26 @@ class Bench:
         starts_s, weights = self._weights(waves, grid)
         if not recording:
             return
-        segments, points = self.digitizer.wanted()
-        counts = self._counts(weights, waves, conditions)[:, :segments]
-        rails = None if self.chip.spec.adc_bits is None else self.chip.spec.count_range
-        counts = self.disturbance.of_counts(counts, rails)
-        symbol_s = 1.0 / self.setup.symbol_rate_hz
-        played = Played(counts, waves.per_symbol, points, symbol_s, starts_s[:segments], rails)
-        self.digitizer.recorded(self.physics.record(played), self.disturbance.overloaded(counts.shape[0]))
+        dark = self.laser.relative() == 0.0 and "laser_power" not in self.chip.spec.conditions
+        symbols = np.full_like(waves.symbols, self.chip.spec.dark_code) if dark else waves.symbols
+        counts = symbol_counts(self.chip, weights, symbols, waves.data, conditions)
+        self.digitizer.recorded(
+            self.physics.record(self._played(counts, waves, starts_s)), self.disturbance.overloaded(len(counts))
+        )
+
+    def _played(self, counts: Counts, waves: Waveforms, starts_s: NDArray[np.float64]) -> Played:
+        """As much of it as the digitizer records."""
+        spec, (segments, points) = self.chip.spec, self.digitizer.wanted()
+        rails = None if spec.adc_bits is None else spec.count_range
+        return Played(
+            counts=self.disturbance.of_counts(counts[:, :segments], rails),
+            per_symbol=waves.per_symbol,
+            points=points,
+            symbol_s=1.0 / self.setup.symbol_rate_hz,
+            starts_s=starts_s[:segments],
+            rails=rails,
+            full_scale=abs(spec.response.counts_per_d[0]) * spec.adc_full_scale,
+        )
 
     def _check(self, waves: Waveforms, tiles: int) -> None:
         for box in self.boxes:
@@ -127,39 +141,21 @@ class Bench:
         return found
 
     def _weights(self, waves: Waveforms, grid: tuple[int, int]) -> tuple[NDArray[np.float64], Tensor]:
-        """When each segment starts, and the drive codes (R, C, P) that hold in it; the bench's time passes."""
+        """When each segment starts, and the drive codes (J, R, C, P) that hold in it; the bench's time passes."""
         tiles, segment_s = grid[0] * grid[1], waves.samples / float(self.modulator.values["rate_hz"])
-        dwell_s = self.boxes[0].dwell_s
-        starts_s: NDArray[np.float64] = (
-            self.time.now_s() + dwell_s + (dwell_s + segment_s) * np.arange(tiles, dtype=np.float64)
-        )
-        volts = np.concatenate([np.stack(list(box.play(tiles, segment_s))) for box in self.boxes], axis=1)
+        dwell_s = max(box.dwell_s for box in self.boxes)
+        starts_s: NDArray[np.float64] = dwell_s + (dwell_s + segment_s) * np.arange(tiles, dtype=np.float64)
+        starts_s += self.time.now_s()
+        moments = self.physics.moments
+        volts = [np.stack(list(box.play(tiles, dwell_s, segment_s, moments)), axis=1) for box in self.boxes]
         self.time.passes(tiles * (dwell_s + segment_s))
+        codes = torch.from_numpy(self._codes(np.concatenate(volts, axis=-1)))
+        return starts_s, codes.to(self.chip.spec.code_dtype).unflatten(1, grid)
+
+    def _codes(self, volts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Drive codes of volts."""
         spec = self.chip.spec
         codes = (volts - self.drive.volts_at_zero_code) / self.drive.volts_per_code
         if spec.weight_bits is not None:
             codes = np.rint(codes)
-        codes = codes.clip(*spec.weight_code_range)  # rounding of volts, and outputs that are off
-        return starts_s, torch.from_numpy(codes).to(spec.code_dtype).reshape(*grid, -1)
-
-    def _counts(self, weights: Tensor, waves: Waveforms, conditions: Mapping[str, float]) -> Counts:
-        """(M, T, K) counts of all symbols; the chip's own sequence of calls sees those under the marker alone."""
-        chip, spec = self.chip, self.chip.spec
-        symbols = waves.symbols
-        if self.laser.relative() == 0.0 and "laser_power" not in spec.conditions:
-            symbols = np.full_like(symbols, spec.dark_code)
-        inputs = torch.from_numpy(symbols).permute(1, 2, 0).contiguous().to(spec.code_dtype)  # (C, K, N)
-        first, count = waves.data
-        counts = torch.empty(*weights.shape[:2], inputs.shape[1], spec.n_outputs, dtype=spec.count_dtype)
-        if count:
-            data = inputs[:, first : first + count].contiguous()
-            counts[:, :, first : first + count] = chip.measure(weights, data, conditions).counts
-        state = chip.state()
-        before, after = slice(0, first), slice(first + count, None)
-        others = torch.cat([inputs[:, before], inputs[:, after]], dim=1)
-        if others.shape[1]:
-            found = chip.measure(weights, others, conditions).counts
-            if state:
-                chip.restore(state)
-            counts[:, :, before], counts[:, :, after] = found[:, :, :first], found[:, :, first:]
-        return counts.flatten(0, 1).permute(2, 0, 1).contiguous().numpy()
+        return codes.clip(*spec.weight_code_range)  # rounding of volts, and outputs that are off

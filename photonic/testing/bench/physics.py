@@ -22,6 +22,7 @@ class Played:
         symbol_s: length of a symbol.
         starts_s: (T,) when each segment began, on the bench's time.
         rails: of the converter; None: it has none.
+        full_scale: in counts.
     """
 
     counts: NDArray[Any]
@@ -30,6 +31,7 @@ class Played:
     symbol_s: float
     starts_s: NDArray[np.float64]
     rails: tuple[float, float] | None
+    full_scale: float
 
 
 class Heaters(Protocol):
@@ -44,6 +46,10 @@ class Heaters(Protocol):
 
 class Physics(Protocol):
     """What the laboratory does to light, heat and signals."""
+
+    @property
+    def moments(self) -> int:
+        """Of a segment, at which the weights are looked at: one where they hold still."""
 
     def heaters(self, levels_v: Volts) -> Heaters:
         """The drives behind one weight box, at rest."""
@@ -91,6 +97,8 @@ class IdealPhysics:
     Args:
         ambient_c: the chip's temperature until it is regulated.
     """
+
+    moments = 1
 
     def __init__(self, ambient_c: float) -> None:
         self._temperature_c = ambient_c

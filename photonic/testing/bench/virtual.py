@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -12,9 +11,12 @@ from photonic.backends.chip import Chip
 from photonic.backends.registry import open_chip
 from photonic.backends.visa.benchfile import BenchFile
 from photonic.errors import SpecError
+from photonic.records import ChipSpec
 from photonic.testing.bench.clock import BenchTime, Clock, RealClock
 from photonic.testing.bench.connection import InstrumentService
 from photonic.testing.bench.description import describe, write_description
+from photonic.testing.bench.laboratory import Laboratory
+from photonic.testing.bench.labphysics import LabPhysics
 from photonic.testing.bench.model import Bench
 from photonic.testing.bench.physics import IdealPhysics, Physics
 from photonic.testing.bench.serving import HOST, Listener
@@ -22,6 +24,7 @@ from photonic.testing.bench.setup import Setup
 
 DEFAULT_CHIP = "sim:typical?n_inputs=16&n_outputs=16"
 MOST_BOXES = 64
+IDEAL_SETTLE_S = 1e-4
 
 
 class VirtualBench:
@@ -30,7 +33,8 @@ class VirtualBench:
     Args:
         chip: behind the instruments, or its spec string; one that the bench opened is closed with it.
         seed: of the device and of the run's noise, where ``chip`` is a spec string; of all that the bench draws itself.
-        physics: ``ideal``: counts are the chip's, bit for bit; ``lab``: as a laboratory spoils them.
+        physics: ``ideal``: counts are the chip's, bit for bit; ``lab``: as a laboratory spoils them, or as
+            a ``Laboratory`` says.
         clock: of the bench; real by default.
         weight_boxes: among which the drives are divided.
         setup: rates, powers and memories.
@@ -46,7 +50,7 @@ class VirtualBench:
         chip: Chip | str = DEFAULT_CHIP,
         *,
         seed: int = 0,
-        physics: Literal["ideal", "lab"] = "lab",
+        physics: Literal["ideal", "lab"] | Laboratory = "lab",
         clock: Clock | None = None,
         weight_boxes: int = 1,
         setup: Setup | None = None,
@@ -60,7 +64,7 @@ class VirtualBench:
                 "each box holds at least one drive"
             )
         time = BenchTime(clock or RealClock())
-        numbers, laws = _laws(physics, seed, time, setup)
+        numbers, laws = _laws(physics, opened.spec, seed, time, setup)
         self.model = Bench(opened, numbers, laws, time, weight_boxes)
         services = {
             name: InstrumentService(instrument, self.model.lock) for name, instrument in self.model.instruments.items()
@@ -98,9 +102,13 @@ class VirtualBench:
         self.stop()
 
 
-def _laws(physics: str, seed: int, time: BenchTime, setup: Setup | None) -> tuple[Setup, Physics]:
+def _laws(
+    physics: str | Laboratory, spec: ChipSpec, seed: int, time: BenchTime, setup: Setup | None
+) -> tuple[Setup, Physics]:
     if physics == "ideal":
-        setup = setup or replace(Setup(), settle_time_s=1e-4)
+        setup = setup or Setup(settle_time_s=IDEAL_SETTLE_S)
         return setup, IdealPhysics(setup.ambient_c)
-    setup = setup or Setup()
-    return setup, IdealPhysics(setup.ambient_c)
+    if isinstance(physics, str) and physics != "lab":
+        raise SpecError(f"physics is 'ideal', 'lab' or a Laboratory, found {physics!r}")
+    setup, laboratory = setup or Setup(), Laboratory() if isinstance(physics, str) else physics
+    return setup, LabPhysics(laboratory, setup, time, spec.n_outputs, spec.coupling, seed)

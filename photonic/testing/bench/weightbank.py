@@ -85,20 +85,20 @@ class WeightBox(Instrument):
         self.list_v = np.empty((0, self.channels))
         self._output(self._time.now_s())
 
-    def play(self, tiles: int, segment_s: float) -> Iterator[Volts]:
-        """What the drives have come to at the start of each segment, while the bench's time passes.
+    def play(self, tiles: int, dwell_s: float, segment_s: float, moments: int) -> Iterator[Volts]:
+        """What the drives have come to, (moments, channels) for each segment, while the bench's time passes.
 
         In mode LIST each tile settles for the dwell time before its segment; the last one stays at the outputs.
         """
+        within_s = (np.arange(moments) + 0.5) / moments * segment_s
         start_s = self._time.now_s()
-        listed, dwell_s = self.values["mode"] == "LIST", float(self.values["dwell_s"])
         for index in range(tiles):
-            if listed:
+            if self.tiles is not None:
                 self.levels_v = self.list_v[index].copy()
                 self.writes += 1
                 self._output(start_s)
-                start_s += dwell_s
-            yield self._heaters.levels_v(start_s)
+            start_s += dwell_s
+            yield np.stack([self._heaters.levels_v(start_s + later_s) for later_s in within_s])
             start_s += segment_s
 
     @property
