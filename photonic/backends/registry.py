@@ -26,6 +26,7 @@ from photonic.errors import CalibrationError, NominalCalibrationWarning, Photoni
 from photonic.records import Calibration
 
 GROUP = "photonic.backends"
+TOML = ".toml"  # a chip that is described by a file
 # options of CalibratedBackend; all others are the chip's
 BACKEND_OPTIONS = ("sign", "shots", "weight_scale", "analog_gain")
 
@@ -160,7 +161,7 @@ class Opener:
         given, key = _given(calibration, allow_failed, allow_expired), (spec, allow_failed, allow_expired)
         if key not in self._backends:
             parsed = ParsedSpec.parse(spec)
-            if parsed.head.endswith(SUFFIX):
+            if parsed.head.endswith((SUFFIX, TOML)):
                 allowed = dict(zip(ALLOWANCES, key[1:], strict=True))
                 parsed.options.update({name: True for name, value in allowed.items() if value})
             self._backends[key] = self._backend(spec, parsed, given)
@@ -230,11 +231,24 @@ def _create(parsed: ParsedSpec, seed: int | None, device: int | None) -> Chip | 
         if argument.endswith(SUFFIX) and "device" in named:
             raise SpecError(f"{parsed.head} takes no option device: a record is of one device")
         return _checked(registered[scheme].load()(argument, **seeds, **options), parsed.head)
-    if parsed.head.endswith(".toml"):
-        raise SpecError(f"{parsed.head}: this version opens no chip from a file; known are {_known(registered)}")
+    if parsed.head.endswith(TOML):
+        return _from_file(parsed.head, named, options)
     if "://" not in parsed.head and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", parsed.head):
         return _third_party(parsed.head, seeds, named, options)
     raise SpecError(f"unknown backend {parsed.head!r}; known are {_known(registered)}, or package.module:factory")
+
+
+def _from_file(path: str, named: list[str], options: dict[str, Any]) -> Chip:
+    """The chip that a file describes."""
+    if named:
+        raise SpecError(f"{path} takes no option {', '.join(named)}: a bench has no seed; photonic bench has")
+    # imported here, because most programs never see a laboratory
+    from photonic.backends.visa.benchfile import read_toml
+    from photonic.backends.visa.chip import open_bench
+
+    if "remote" in read_toml(path):
+        raise SpecError(f"{path} describes a remote chip; this version opens benches alone")
+    return open_bench(path, **options)
 
 
 def _third_party(head: str, seeds: dict[str, int], named: list[str], options: dict[str, Any]) -> Chip | Backend:

@@ -119,7 +119,7 @@ def test_a_third_party_s_factory_opens_by_name() -> None:
         ("sim?shots=many", "whole number"),
         ("digital?shots=2", "not a chip"),
         ("digital:fast", "no argument"),
-        ("chip.toml", "no chip from a file"),
+        ("chip.toml", "cannot be read"),
         ("tcp://127.0.0.1:5555", "unknown backend"),
         ("no_such_module:factory", "No module named"),
         (f"{__name__}:missing", "missing"),

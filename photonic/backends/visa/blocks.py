@@ -11,7 +11,9 @@ from photonic.backends.visa.deadline import Deadline
 from photonic.backends.visa.streams import ByteStream
 from photonic.errors import ProtocolError
 
-TEXT_BYTES = 2**20  # longest answer in text, so that a stream of garbage ends
+BUFFER_BYTES = 2**20  # and longest answer in text, so that a stream of garbage ends
+DIRECT_BYTES = 2**16  # a longer rest of a block is not worth a copy
+_HASH, _LINE_FEED = ord("#"), ord("\n")
 # up to ";" or the end of the line, both outside quotes
 _FIELD = re.compile(rb'((?:"[^"]*"|[^";\n])*+)([;\n])')
 
@@ -38,12 +40,13 @@ class Answer:
         name: the instrument's.
         stream: where it comes from.
         deadline: for all of it.
+        buffer: to receive in; it may be used again for the next answer, which spares the memory's first touch.
     """
 
-    def __init__(self, name: str, stream: ByteStream, deadline: Deadline) -> None:
+    def __init__(self, name: str, stream: ByteStream, deadline: Deadline, buffer: bytearray) -> None:
         self._name, self._stream, self._deadline = name, stream, deadline
-        self._come = bytearray()
-        self._at = 0
+        self._buffer, self._view = buffer, memoryview(buffer)
+        self._at = self._end = 0
         self.ended = False
 
     def text(self) -> str:
@@ -52,24 +55,22 @@ class Answer:
         Raises:
             ProtocolError: not printable ASCII, or without an end.
         """
-        while (found := _FIELD.match(self._come, self._at)) is None:
-            if len(self._come) - self._at > TEXT_BYTES:
-                raise ProtocolError(f"{self._name}: expected a line, found {TEXT_BYTES} bytes without an end")
+        while (found := _FIELD.match(self._buffer, self._at, self._end)) is None:
             self._more()
+        raw = found[1].strip()
         self._at = found.end()
         self.ended = found[2] == b"\n"
-        raw = bytes(found[1]).strip()
         if not _PRINTABLE.match(raw):
-            raise ProtocolError(f"{self._name}: expected printable text, found {raw[:40]!r}")
+            raise ProtocolError(f"{self._name}: expected printable text, found {bytes(raw[:40])!r}")
         return raw.decode("ascii")
 
     def starts_block(self) -> bool:
         """Whether the next field is a block and not text."""
         while True:
-            while self._at < len(self._come) and self._come[self._at] in b" \t":
+            while self._at < self._end and self._buffer[self._at] in b" \t":
                 self._at += 1
-            if self._at < len(self._come):
-                return self._come[self._at] == ord("#")
+            if self._at < self._end:
+                return self._buffer[self._at] == _HASH
             self._more()
 
     def block(self, out: NDArray[np.generic]) -> None:
@@ -84,25 +85,45 @@ class Answer:
                 f"{self._name}: expected a block of {out.nbytes} bytes ({out.size} values of {out.dtype}), "
                 f"found {count}"
             )
-        view = raw_bytes(out)
-        here = min(count, len(self._come) - self._at)
-        view[:here] = memoryview(self._come)[self._at : self._at + here]
-        self._at += here
-        self._stream.receive_exactly(view[here:], self._deadline)
-        if self.text():
-            raise ProtocolError(f"{self._name}: expected ; or the end of the line after a block, found something else")
+        view, at = raw_bytes(out), self._at
+        here = min(count, self._end - at)
+        view[:here] = self._view[at : at + here]
+        self._at = at + here
+        if here < count:
+            self._rest(view[here:])
+        self._separator()
 
     def finish(self) -> None:
         """Raises ProtocolError where bytes have come beyond the end."""
-        if self._at < len(self._come):
+        if self._at < self._end:
             raise ProtocolError(
-                f"{self._name}: {len(self._come) - self._at} bytes came after the end of the answer: "
-                f"{bytes(self._come[self._at : self._at + 40])!r}"
+                f"{self._name}: {self._end - self._at} bytes came after the end of the answer: "
+                f"{bytes(self._buffer[self._at : min(self._end, self._at + 40)])!r}"
             )
+
+    def _rest(self, view: memoryview) -> None:
+        """What of a block has not come yet: a long rest straight into its array, a short one with what follows it."""
+        if len(view) > DIRECT_BYTES:
+            self._stream.receive_exactly(view, self._deadline)
+            return
+        while view:
+            self._more()
+            here = min(len(view), self._end - self._at)
+            view[:here] = self._view[self._at : self._at + here]
+            self._at += here
+            view = view[here:]
+
+    def _separator(self) -> None:
+        """What stands after a block: a semicolon, or the end of the line."""
+        if self._at < self._end and self._buffer[self._at] in b";\n":
+            self.ended = self._buffer[self._at] == _LINE_FEED
+            self._at += 1
+        elif self.text():
+            raise ProtocolError(f"{self._name}: expected ; or the end of the line after a block, found something else")
 
     def _header(self) -> int:
         start = self._take(2)
-        if start[:1] != b"#" or not start[1:].isdigit():
+        if start[0] != _HASH or not start[1:].isdigit():
             raise ProtocolError(f"{self._name}: expected a block (#, a digit, its length), found {start!r}")
         if start == b"#0":
             raise ProtocolError(
@@ -115,14 +136,20 @@ class Answer:
         return int(length)
 
     def _take(self, count: int) -> bytes:
-        while len(self._come) - self._at < count:
+        while self._end - self._at < count:
             self._more()
-        taken = bytes(self._come[self._at : self._at + count])
-        self._at += count
-        return taken
+        at = self._at
+        self._at = at + count
+        return bytes(self._view[at : at + count])
 
     def _more(self) -> None:
-        if self._at:
-            del self._come[: self._at]
-            self._at = 0
-        self._come += self._stream.receive_some(self._deadline)
+        """Receives what has come; what was not read yet moves to the front where there is no room behind it."""
+        if self._at == self._end:
+            self._at = self._end = 0
+        elif self._end == len(self._buffer):
+            if not self._at:
+                raise ProtocolError(f"{self._name}: expected a line, found {self._end} bytes without an end")
+            left = self._end - self._at
+            self._view[:left] = bytes(self._view[self._at : self._end])
+            self._at, self._end = 0, left
+        self._end += self._stream.receive_some(self._view[self._end :], self._deadline)

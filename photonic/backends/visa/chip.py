@@ -20,7 +20,7 @@ from photonic.backends.fromrecord import accepted, loaded
 from photonic.backends.visa.assembly import Assembly, Instruments
 from photonic.backends.visa.benchfile import BenchFile, load_bench
 from photonic.backends.visa.inuse import InUse
-from photonic.backends.visa.learning import learn_timing, read_reference
+from photonic.backends.visa.learning import SPAN, learn_timing, read_reference
 from photonic.backends.visa.monitors import Monitors
 from photonic.backends.visa.options import configured
 from photonic.backends.visa.player import Codes, Player
@@ -66,7 +66,7 @@ class VisaChip(Chip):
         self._monitors = Monitors(bench, instruments, self._power)
         self._player = Player(bench, instruments)
         self._unconnected = list(bench.unconnected)
-        self._up, self._expired = False, ""
+        self._up, self._expired, self._learned = False, "", SPAN
         self._watchdog: Watchdog | None = None
         try:
             self._power.tell_what_is_on()
@@ -137,6 +137,10 @@ class VisaChip(Chip):
 
     def _part(self, weights: Codes, inputs: Codes, part: Block, gain: float) -> Codes:
         codes, shots = weights[part.rows, part.columns], inputs[part.columns, part.shots]
+        if shots.shape[1] > 2 * self._learned:
+            # the sample clock is known well enough for segments that are not much longer than those it was learned from
+            self._learned = shots.shape[1]
+            self._player.sampler = learn_timing(self._player, self.bench, self._learned)
         found = self._player.counts(codes, shots, gain)
         dead = self.bench.digitizer.dead_symbols_after_rail
         return after_rails(self._player, codes, shots, gain, found, self.spec, dead) if dead else found
@@ -155,9 +159,9 @@ class VisaChip(Chip):
             return
         self._player.forget()
         self._power.on()
-        self._player.sampler = learn_timing(self._player, self.bench)
+        sampler = self._player.sampler = learn_timing(self._player, self.bench, self._learned)
         if self.bench.warm_up is not None:
-            wait_until_warm(self.bench.warm_up, lambda: read_reference(self._player, self.bench))
+            wait_until_warm(self.bench.warm_up, lambda: read_reference(self._player, self.bench, sampler))
         self._up = True
 
     def _expire(self) -> None:

@@ -17,7 +17,6 @@ from photonic.errors import LabError
 
 Array = NDArray[np.float64]
 Codes = NDArray[Any]
-_CLOCK_SAMPLES = 0.25  # how far a sample clock may be off at the end of a segment
 
 
 class Player:
@@ -71,11 +70,9 @@ class Player:
     def fits(self, rows: int, columns: int, shots: int, spacing: int = 0) -> bool:
         """Whether a grid goes into one play."""
         samples, tiles = self.segment(shots, spacing).samples, rows * columns
-        longest = 2**62 if self.sampler is None else self.sampler.skew.longest(_CLOCK_SAMPLES)
-        # with one tile a segment is as long as it must be; more than one tile need a list in the weight bank
+        # more than one tile need a list in the weight bank
         return (
-            samples <= longest
-            and columns * samples <= self._source_samples
+            columns * samples <= self._source_samples
             and tiles * samples <= self._record_samples
             and (tiles == 1 or tiles <= self._list_length)
         )
@@ -186,4 +183,4 @@ class Player:
         if self._bench.chip.adc_bits is not None:
             found[(light <= low) | (dark >= high)] = low
             found[(light >= high) | (dark <= low)] = high
-        return found.astype(record.dtype)
+        return np.asarray(found, dtype=record.dtype)

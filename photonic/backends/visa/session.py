@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from photonic.backends.visa.blocks import Answer, raw_bytes
+from photonic.backends.visa.blocks import BUFFER_BYTES, Answer, raw_bytes
 from photonic.backends.visa.deadline import Deadline
 from photonic.backends.visa.messages import Command, Exchange, Protocol, ask, messages, pieces
 from photonic.backends.visa.owner import Owner
@@ -75,6 +75,7 @@ class ScpiSession:
         self._stream: ByteStream | None = None
         self._who: Identity | None = None
         self._mark: int | None = None
+        self._buffer = bytearray(BUFFER_BYTES)
 
     # ------------------------------------------------------------ exchanges
 
@@ -200,7 +201,7 @@ class ScpiSession:
         wanted = [command for command in commands if command.query or command.into is not None]
         if not wanted:
             return []
-        answer = Answer(self.name, stream, deadline)
+        answer = Answer(self.name, stream, deadline, self._buffer)
         answers: list[str] = []
         for index, command in enumerate(wanted):
             if command.into is not None and answer.starts_block():

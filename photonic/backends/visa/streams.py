@@ -33,8 +33,8 @@ class ByteStream(Protocol):
     def send(self, pieces: Sequence[Buffer], deadline: Deadline) -> None:
         """Sends all pieces, one after another."""
 
-    def receive_some(self, deadline: Deadline) -> bytes:
-        """At least one byte; what has come, or a line."""
+    def receive_some(self, view: memoryview, deadline: Deadline) -> int:
+        """Puts at least one byte into the view: what has come, or a line. Returns how many."""
 
     def receive_exactly(self, view: memoryview, deadline: Deadline) -> None:
         """Fills the view."""
@@ -130,33 +130,27 @@ class SocketStream:
                 except OSError as error:
                     raise self._closed("sending", error) from error
 
-    def receive_some(self, deadline: Deadline) -> bytes:
+    def receive_some(self, view: memoryview, deadline: Deadline) -> int:
         """As the protocol says."""
-        while True:
-            deadline.remaining_s("waiting for its answer")
-            try:
-                received = self._socket.recv(CHUNK_BYTES)
-            except TimeoutError:
-                continue
-            except OSError as error:
-                raise self._closed("waiting for its answer", error) from error
-            if not received:
-                raise self._closed("waiting for its answer")
-            return received
+        return self._receive(view, deadline, "waiting for its answer")
 
     def receive_exactly(self, view: memoryview, deadline: Deadline) -> None:
         """As the protocol says."""
         while view:
-            deadline.remaining_s("receiving a block")
+            view = view[self._receive(view, deadline, "receiving a block") :]
+
+    def _receive(self, view: memoryview, deadline: Deadline, doing: str) -> int:
+        while True:
+            deadline.remaining_s(doing)
             try:
                 count = self._socket.recv_into(view)
             except TimeoutError:
                 continue
             except OSError as error:
-                raise self._closed("receiving a block", error) from error
+                raise self._closed(doing, error) from error
             if not count:
-                raise self._closed("receiving a block")
-            view = view[count:]
+                raise self._closed(doing)
+            return count
 
     def unread(self) -> bool:
         """As the protocol says."""
@@ -209,11 +203,13 @@ class VisaStream:
                 self._prepare(deadline, "sending")
                 self._opened.write_raw(bytes(piece))
 
-    def receive_some(self, deadline: Deadline) -> bytes:
+    def receive_some(self, view: memoryview, deadline: Deadline) -> int:
         """A line, or as much of it as VISA gives."""
         with mapped(self._name, "waiting for its answer"):
             self._end_at_line_feed(True)
-            return self._read(CHUNK_BYTES, deadline)
+            received = self._read(min(len(view), CHUNK_BYTES), deadline)
+            view[: len(received)] = received
+            return len(received)
 
     def receive_exactly(self, view: memoryview, deadline: Deadline) -> None:
         """As the protocol says."""

@@ -23,6 +23,8 @@ from photonic.errors import TimingError
 Array = NDArray[np.float64]
 SIGMAS = 5.0
 _SEEN = 3.0  # rms contrast over its noise, from which it is a contrast
+_RESOLVED = 0.1  # samples
+_DRIFT = 3  # symbols by which a sample clock may be off at the end of a segment when it is learned
 _EXPLAINED = 0.5  # part of an output's variance that the pattern explains where it answers
 
 
@@ -33,16 +35,10 @@ class Skew:
     Attributes:
         start: (M,) first sample of the first symbol of a segment, of each output.
         clock: relative excess of the digitizer's sample rate over the source's.
-        clock_error: standard error of ``clock``.
     """
 
     start: Array
     clock: float = 0.0
-    clock_error: float = 0.0
-
-    def longest(self, tolerance: float) -> int:
-        """Samples after which the clock may be off by ``tolerance`` samples."""
-        return 2**62 if self.clock_error == 0 else int(tolerance / (SIGMAS * self.clock_error))
 
 
 class Sampler:
@@ -66,9 +62,7 @@ class Sampler:
             TimingError: a symbol would lie outside of its segment.
         """
         flat = symbols.ravel()
-        places: NDArray[np.intp] = np.floor(flat * (self._r * (1.0 + self.skew.clock)) + self._offset + 1e-9).astype(
-            np.intp
-        )
+        places = np.asarray(np.floor(flat * (self._r * (1.0 + self.skew.clock)) + self._offset + 1e-9), dtype=np.intp)
         starts = self._starts[outputs]
         if places.size:
             last = int(places.max() + starts.max())
@@ -123,14 +117,14 @@ class SyncReader:
     def __init__(self, pattern: Array) -> None:
         self.pattern = pattern
         self._design = sync_design(pattern)
-        self._inverse: Array = np.linalg.pinv(self._design)
+        self._inverse = np.asarray(np.linalg.pinv(self._design), dtype=np.float64)
         covariance = np.linalg.inv(self._design.T @ self._design)
         sums = np.array([0.0, 1.0, 1.0, 1.0])
         self._contrast = float(sums @ covariance @ sums)  # variance of c, of unit noise
         self._tap = covariance[1, 1], covariance[3, 3]
         self._with = float(covariance[1] @ sums), float(covariance[3] @ sums)
 
-    def contrasts(self, symbols: Array) -> Array:
+    def contrasts(self, symbols: NDArray[np.generic]) -> Array:
         """Settled contrast (K, T, 2) at begin and end of symbols (K, T, 2, S)."""
         return np.asarray(symbols.astype(np.float64) @ self._inverse[1:].sum(0), dtype=np.float64)
 
@@ -189,14 +183,12 @@ class Learned(NamedTuple):
 
     Attributes:
         start: (M,) where its symbols begin, in samples.
-        stretch: (M,) how much later the sync at the end comes than it was played.
-        contrast: (M,) counts.
+        stretch: (M,) how many samples later the sync at the end comes than it was played.
         explained: (M,) part of the variance that the pattern explains.
     """
 
     start: Array
     stretch: Array
-    contrast: Array
     explained: Array
 
 
@@ -207,29 +199,23 @@ def learn(record: NDArray[np.generic], segment: Segment, pattern: Array, longest
     """
     r, values = segment.samples_per_symbol, record.astype(np.float64)
     centred = pattern - pattern.mean()
-    weights = centred / (centred**2).sum()
     places = segment.sync_symbols() * r  # (2, S)
-    lags = np.arange(-min(r, 1), longest + r)
-    last = values.shape[-1] - 1
-    index = np.clip(places[:, None, :] + lags[:, None], 0, last)  # (2, L, S)
+    lags = np.arange(-_DRIFT * r, longest + (_DRIFT + 1) * r)
+    index = np.clip(places[:, None, :] + lags[:, None], 0, values.shape[-1] - 1)  # (2, L, S)
     some = values[:, index]  # (M, 2, L, S)
-    contrast = some @ weights
+    energy = (some @ centred) ** 2 / (centred**2).sum()
     spread = some.var(-1) * len(pattern)
-    energy = contrast**2 * (centred**2).sum()
-    both = energy.sum(1)
-    window = np.stack([np.convolve(row, np.ones(r), "valid") for row in both])  # (M, L - r + 1)
-    best = window.argmax(1)
-    rows = np.arange(len(values))
-    settled = best + r - 1
-    explained = both[rows, settled] / np.maximum(spread.sum(1)[rows, settled], 1e-30)
-    # the centre of the symbol, from lags around it; of begin and end alike, so that their difference is the clock's
-    near = best[:, None] + np.arange(-1, r + 1)
-    near = np.clip(near, 0, len(lags) - 1)
-    part = np.stack([energy[rows[:, None], half, near] for half in (0, 1)], 1)  # (M, 2, r + 2)
-    centres = (part * lags[near][:, None]).sum(-1) / np.maximum(part.sum(-1), 1e-30)
-    return Learned(
-        lags[best].astype(np.float64), centres[:, 1] - centres[:, 0], contrast[rows, :, settled].mean(-1), explained
-    )
+    # summed over the samples of a symbol
+    window = np.lib.stride_tricks.sliding_window_view(energy, r, axis=-1).sum(-1)
+    best = window.argmax(-1)  # (M, 2)
+    last = (best + r - 1)[..., None]
+    explained = np.take_along_axis(energy, last, -1) / np.maximum(np.take_along_axis(spread, last, -1), 1e-30)
+    near = np.clip(best[..., None] + np.arange(-1, r + 1), 0, len(lags) - 1)
+    weight = np.take_along_axis(energy, near, -1)
+    centres = (weight * lags[near]).sum(-1) / np.maximum(weight.sum(-1), 1e-30)
+    start = lags[best[:, 0]].astype(np.float64)
+    explained = np.where(start <= longest, explained.mean((1, 2)), 0.0)
+    return Learned(start, centres[:, 1] - centres[:, 0], explained)
 
 
 def skew_of(plays: list[Learned], segment: Segment, timing: Timing) -> Skew:
@@ -253,8 +239,9 @@ def skew_of(plays: list[Learned], segment: Segment, timing: Timing) -> Skew:
         raise TimingError("all outputs are in timing.silent_outputs; nothing can be timed")
     start = np.median([play.start for play in plays], 0)
     start[silent] = np.median(start[~silent])
-    stretch = np.stack([play.stretch[~silent] for play in plays]) / (segment.tail * segment.samples_per_symbol)
+    stretch = np.stack([play.stretch[~silent] for play in plays])
     error = float(stretch.std(ddof=1) / np.sqrt(stretch.size)) if stretch.size > 1 else 0.0
-    clock = float(stretch.mean())
-    # what is not significant is not applied
-    return Skew(start, clock if abs(clock) > SIGMAS * error else 0.0, error)
+    mean = float(stretch.mean())
+    # what is not significant is not applied, nor what is less than a sample is resolved to
+    applied = abs(mean) > max(_RESOLVED, SIGMAS * error)
+    return Skew(start, mean / (segment.tail * segment.samples_per_symbol) if applied else 0.0)

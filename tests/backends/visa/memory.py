@@ -1,7 +1,7 @@
 """Instruments in memory around a chip: the roles without a wire, for tests of what drives them.
 
-One ``Rig`` holds what the instruments share: levels, waveforms, the chip, and what is wrong with it. Time is counted, not
-waited for.
+One ``Rig`` holds what the instruments share: levels, waveforms, the chip, and what is wrong with it. Time is counted,
+not waited for.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Rig:
     def __post_init__(self) -> None:
         spec = self.bench.chip
         self.volts = np.full(spec.drives, self.bench.weights.safe_v)
+        self.previous = self.volts.copy()
         self.waves = np.zeros((spec.n_inputs, 1))
 
     def say(self, name: str, what: str, value: Any = None) -> None:
@@ -117,7 +118,7 @@ class Rig:
         self.record = self._received(held, r).reshape(spec.n_outputs, -1)
 
     def _received(self, held: Codes, r: int) -> Codes:
-        places = np.floor(np.arange(held.shape[2]) / (1 + self.stretch) + 1e-9).astype(int)
+        places = np.floor(np.arange(held.shape[2]) / (1 + self.stretch) + 1e-9).astype(int).clip(max=held.shape[2] - 1)
         if self.memory:
             before = np.concatenate([held[:, :, :r] * 0, held[:, :, :-r]], axis=2)
             part = self.memory ** (1 + np.arange(held.shape[2]) % r)
