@@ -73,6 +73,8 @@ class Instrument:
         self.name = name
         self.identity = ",".join((MANUFACTURER, self.model, serial, FIRMWARE))
         self.status = Status()
+        self._noted: list[dict[str, float | str]] = []
+        self._failed: list[int] = []
         self.values: dict[str, Any] = {}
         self._defaults: dict[str, Any] = {}
         self._block_format = block_format
@@ -105,14 +107,28 @@ class Instrument:
                     raise unit
                 answer, path = self._execute(unit, path, bool(answers))
             except ScpiError as error:
-                self.status.report(error)
+                self._fail(error)
             except PhotonicError as error:  # of the chip behind the bench
-                self.status.report(ScpiError(-300, str(error)))
+                self._fail(ScpiError(-300, str(error)))
             else:
                 if answer is not None:
                     answers += [b";"] if answers else []
                     answers += [answer.encode()] if isinstance(answer, str) else answer
         return answers
+
+    def note(self, what: str, **numbers: float) -> None:
+        """Notes what a command was understood to mean, for the transcript."""
+        self._noted.append({"what": what, **numbers})
+
+    def take_notes(self) -> tuple[list[dict[str, float | str]], list[int]]:
+        """What was noted, and the codes of the errors, since the last time."""
+        found = self._noted, self._failed
+        self._noted, self._failed = [], []
+        return found
+
+    def _fail(self, error: ScpiError) -> None:
+        self._failed.append(error.code)
+        self.status.report(error)
 
     def _execute(self, unit: Unit, path: str, available: bool) -> tuple[Answer | None, str]:
         """Answer of a unit, and the path in which the next one's header begins (SCPI-99, volume 1, 6.2.4)."""

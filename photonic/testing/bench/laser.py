@@ -41,7 +41,9 @@ class Laser(Instrument):
             return self._physics.mode_hops() if self.values["on"] else 0
 
         return (
-            self.setting("SOURce:POWer[:LEVel]", "power_w", power),
+            self.setting(
+                "SOURce:POWer[:LEVel]", "power_w", power, lambda value: self.note("power", low=value, high=value)
+            ),
             self.switch("OUTPut[:STATe]", "on", self._switched),
             Command("SYSTem:INTerlock", None, lambda s, p: str(int(self.interlock_closed))),
             Command("SOURce:WAVelength", None, lambda s, p: real(self._physics.wavelength_m(self._setup.wavelength_m))),

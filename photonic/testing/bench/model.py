@@ -39,6 +39,7 @@ class Bench:
         physics: between instruments and chip.
         time: of the bench.
         weight_boxes: among which the drives are divided.
+        plays: that were recorded.
         lock: held while a message is executed.
         disturbance: what faults do to the signals.
     """
@@ -48,6 +49,7 @@ class Bench:
     physics: Physics
     time: BenchTime
     weight_boxes: int = 1
+    plays: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     disturbance: Disturbance = field(default_factory=Disturbance)
 
@@ -94,6 +96,7 @@ class Bench:
         starts_s, weights = self._weights(waves, grid)
         if not recording:
             return
+        self.plays += 1
         dark = self.laser.relative() == 0.0 and "laser_power" not in self.chip.spec.conditions
         symbols = np.full_like(waves.symbols, self.chip.spec.dark_code) if dark else waves.symbols
         counts = symbol_counts(self.chip, weights, symbols, waves.data, conditions)

@@ -157,6 +157,7 @@ class Modulator(Instrument):
                 -222,
                 f"{codes.size} samples; at least {setup.minimum_samples}, a multiple of {setup.granularity_samples}",
             )
+        self.note("codes", channel=index + 1, low=float(codes.min()), high=float(codes.max()))
         self._waveforms[index] = codes
 
     def _load_query(self, suffixes: Suffixes, parameters: Sequence[Parameter]) -> Answer:

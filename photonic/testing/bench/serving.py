@@ -17,9 +17,6 @@ _DRAIN = 1 << 18
 class Service(Protocol):
     """What answers on one port."""
 
-    def accepts(self) -> bool:
-        """Whether a new connection is taken; else it is closed at once."""
-
     def serve(self, connection: socket.socket) -> None:
         """Talks to one client until it leaves; called in a thread of its own."""
 
@@ -117,7 +114,7 @@ class Listener:
                 connection, _ = listening.accept()
             except OSError:  # whoever knocked has left again
                 return
-            if len(self._open[name]) >= MOST or not self._services[name].accepts():
+            if len(self._open[name]) >= MOST:
                 connection.close()
                 return
             connection.setblocking(True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from photonic.backends.chip import Chip
 from photonic.backends.registry import open_chip
@@ -14,16 +16,21 @@ from photonic.errors import SpecError
 from photonic.records import ChipSpec
 from photonic.testing.bench.clock import BenchTime, Clock, RealClock
 from photonic.testing.bench.connection import InstrumentService
+from photonic.testing.bench.control import ControlService
 from photonic.testing.bench.description import describe, write_description
+from photonic.testing.bench.effects import Effects
+from photonic.testing.bench.faults import Fault, FaultPlan
 from photonic.testing.bench.laboratory import Laboratory
 from photonic.testing.bench.labphysics import LabPhysics
 from photonic.testing.bench.model import Bench
 from photonic.testing.bench.physics import IdealPhysics, Physics
-from photonic.testing.bench.serving import HOST, Listener
+from photonic.testing.bench.serving import HOST, Listener, Service
 from photonic.testing.bench.setup import Setup
+from photonic.testing.bench.transcript import Transcript
 
 DEFAULT_CHIP = "sim:typical?n_inputs=16&n_outputs=16"
 MOST_BOXES = 64
+CONTROL = "control"
 IDEAL_SETTLE_S = 1e-4
 
 
@@ -35,6 +42,7 @@ class VirtualBench:
         seed: of the device and of the run's noise, where ``chip`` is a spec string; of all that the bench draws itself.
         physics: ``ideal``: counts are the chip's, bit for bit; ``lab``: as a laboratory spoils them, or as
             a ``Laboratory`` says.
+        faults: set from the start.
         clock: of the bench; real by default.
         weight_boxes: among which the drives are divided.
         setup: rates, powers and memories.
@@ -43,6 +51,7 @@ class VirtualBench:
     Attributes:
         model: the instruments and the chip.
         ports: of the instruments, by name.
+        transcript: of every exchange.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class VirtualBench:
         *,
         seed: int = 0,
         physics: Literal["ideal", "lab"] | Laboratory = "lab",
+        faults: Iterable[Fault | str] = (),
         clock: Clock | None = None,
         weight_boxes: int = 1,
         setup: Setup | None = None,
@@ -66,12 +76,24 @@ class VirtualBench:
         time = BenchTime(clock or RealClock())
         numbers, laws = _laws(physics, opened.spec, seed, time, setup)
         self.model = Bench(opened, numbers, laws, time, weight_boxes)
-        services = {
-            name: InstrumentService(instrument, self.model.lock) for name, instrument in self.model.instruments.items()
-        }
-        self._listener = Listener(services)
-        self.ports = {name: self._listener.ports[name] for name in services}
         self._name = name or f"virtual-{seed}"
+        self._stopped = threading.Event()
+        self._serve(faults)
+
+    def _serve(self, faults: Iterable[Fault | str]) -> None:
+        instruments, transcript = self.model.instruments, Transcript()
+        self._effects, plan = Effects(self.model), FaultPlan(instruments)
+        for fault in faults:
+            plan.set(fault)
+        self._control = ControlService(self.model, plan, self._effects, transcript, self._stopped.set)
+        services: dict[str, Service] = {
+            name: InstrumentService(instrument, self.model, plan, self._effects, transcript)
+            for name, instrument in instruments.items()
+        }
+        self._listener = Listener({**services, CONTROL: self._control})
+        self._effects.connect(self._listener)
+        self.ports = {name: self._listener.ports[name] for name in instruments}
+        self._plan, self.transcript = plan, transcript
 
     @property
     def file(self) -> BenchFile:
@@ -84,11 +106,41 @@ class VirtualBench:
         Raises:
             SpecError: a file is there that no virtual bench wrote, or it cannot be written.
         """
-        write_description(self.file, Path(path), f"{HOST}:0")
+        write_description(self.file, Path(path), self.control_address)
         return Path(path)
+
+    @property
+    def control_address(self) -> str:
+        """``HOST:PORT`` of the control port, for ``BenchControl``."""
+        return f"{HOST}:{self._listener.ports[CONTROL]}"
+
+    def set_fault(self, fault: Fault | str) -> int:
+        """Sets a fault; returns its number.
+
+        Raises:
+            SpecError: no such instrument, or a text that is no fault.
+        """
+        return self._plan.set(fault)
+
+    def clear_faults(self, number: int | None = None) -> int:
+        """Clears one fault, or all, and ends what lasts of them; returns how many."""
+        return self._control.clear(number)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Those that are set: ``seen`` messages, ``fired`` times."""
+        return self._plan.report()
+
+    def state(self) -> dict[str, Any]:
+        """Settings of all instruments, and what the chip has spent."""
+        return self._control.state()
+
+    def wait(self) -> None:
+        """Waits until somebody stops it on the control port."""
+        self._stopped.wait()
 
     def stop(self) -> None:
         """Closes all ports, and the chip if the bench opened it; a second call does nothing."""
+        self._effects.stop()
         self._listener.stop()
         if self._own_chip:
             self.model.chip.close()

@@ -120,7 +120,19 @@ class WeightBox(Instrument):
         self.values["on"] = on
         self._output(self._time.now_s())
 
+    def _note(self, what: str, levels: Volts) -> None:
+        """Volts, the largest step from the levels before, and the largest sum of squares of a tile."""
+        tiles = levels.reshape(-1, self.channels)
+        self.note(
+            what,
+            low=float(tiles.min()),
+            high=float(tiles.max()),
+            step=float(np.abs(np.diff(tiles, axis=0, prepend=self.levels_v[None])).max()),
+            square=float((tiles**2).sum(axis=1).max()),
+        )
+
     def _program(self, levels: Volts) -> None:
+        self._note("levels", levels)
         self.levels_v = levels
         self.writes += 1
         self._output(self._time.now_s())
@@ -136,6 +148,7 @@ class WeightBox(Instrument):
             raise ScpiError(-161, f"{samples.size} levels for {self.channels} channels, up to {most} tiles")
         low, high = self._drive.volts_min, self._drive.volts_max
         slack = 1e-6 * (high - low)  # of 32 bit numbers
+        self.note("volts", low=float(samples.min()), high=float(samples.max()))  # refused ones too
         if not (low - slack <= samples.min() and samples.max() <= high + slack):
             raise ScpiError(-222, f"{low:g} V to {high:g} V, found {samples.min():g} to {samples.max():g}")
         return np.asarray(samples.reshape(-1, self.channels), dtype=np.float64)
@@ -148,6 +161,7 @@ class WeightBox(Instrument):
 
     def _list(self, suffixes: Suffixes, parameters: Sequence[Parameter]) -> None:
         self.list_v = self._volts(parameters[0], self._setup.list_length)
+        self._note("list", self.list_v)
 
     def _list_query(self, suffixes: Suffixes, parameters: Sequence[Parameter]) -> Answer:
         return self._encoded(self.list_v)
