@@ -12,15 +12,15 @@ class Laboratory(Record):
 
     Sizes are chosen so that a driver that waits for the weights, reads at the phase that the bench file names, and
     corrects each output's delay, loses less to them than to the chip's own noise, while one that does not reads grossly
-    other counts. Times are shorter than in a real laboratory, in proportion: heaters settle in 20 ms and a laser in a
+    other counts. Times are shorter than in a real laboratory, in proportion: heaters settle in 10 ms and a laser in a
     second, where published setups wait 20 to 500 ms (phox, lightlab) and half an hour.
     """
 
     heater_lag_s: float = Field(
-        default=2e-3, ge=0, description="first-order lag of a heater; thermal time constant of its mount"
+        default=1e-3, ge=0, description="first-order lag of a heater; thermal time constant of its mount"
     )
     heater_tail: float = Field(default=0.004, ge=0, lt=1, description="part of a step that follows more slowly")
-    heater_tail_s: float = Field(default=10e-3, gt=0, description="time constant of that part; heat in the substrate")
+    heater_tail_s: float = Field(default=5e-3, gt=0, description="time constant of that part; heat in the substrate")
     skew_symbols: float = Field(
         default=0.1, ge=0, le=0.5, description="delay of an output, uniform in [0, this]; unequal fibres and cables"
     )

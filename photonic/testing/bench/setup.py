@@ -66,7 +66,7 @@ class Setup:
     sync_symbols: int = 8
     guard_symbols: int = 4
     sample_phase: float = 0.75
-    settle_time_s: float = 20e-3
+    settle_time_s: float = 10e-3
     memory_samples: int = 2**20
     granularity_samples: int = 16
     minimum_samples: int = 64
