@@ -2,4 +2,5 @@
 
 from photonic.cli import main
 
-main(prog_name="photonic")
+if __name__ == "__main__":  # the workers of a study import it again
+    main(prog_name="photonic")

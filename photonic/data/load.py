@@ -19,7 +19,7 @@ NAMES = ("digits", *TORCHVISION)
 DEBIAN = Path("/usr/share/datasets")
 
 
-def load_dataset(source: str, *, download: bool = False, limit: int | None = None) -> Dataset:
+def load_dataset(source: str, *, download: bool = False, limit: int | None = None, root: Path | None = None) -> Dataset:
     """Loads a data set into memory.
 
     Args:
@@ -28,6 +28,7 @@ def load_dataset(source: str, *, download: bool = False, limit: int | None = Non
             (parquet in Hugging Face's layout, idx files, or images by class), a ``.npz`` or a ``.parquet`` file.
         download: let torchvision fetch a named set that is not there.
         limit: at most so many training and so many test samples, evenly spaced.
+        root: where named sets are looked for, in place of ``PHOTONIC_DATA``.
 
     Raises:
         DataError: unknown, missing, damaged or of another form.
@@ -38,7 +39,7 @@ def load_dataset(source: str, *, download: bool = False, limit: int | None = Non
     if source == "digits":
         return _digits().limited(limit)
     if source in TORCHVISION:
-        return _named(source, download).limited(limit)
+        return _named(source, download, limit, data_root() if root is None else root)
     path = Path(source).expanduser()
     if path.is_dir():
         return files.load_folder(path, limit)
@@ -68,12 +69,11 @@ def _digits() -> Dataset:
     return checked("digits", *split("digits", images, bunch.target))
 
 
-def _named(name: str, download: bool) -> Dataset:
+def _named(name: str, download: bool, limit: int | None, root: Path) -> Dataset:
     """A set of torchvision's, or the same set in a layout of ours below the data root or Debian's folder."""
-    root = data_root()
     for folder in (root / name, DEBIAN / name):
         if folder.is_dir() and (any(folder.glob("train*.parquet")) or any(folder.glob("train-images-idx3-ubyte*"))):
-            return files.load_folder(folder, None)
+            return files.load_folder(folder, limit)
     try:
         import torchvision.datasets
     except ImportError as error:
@@ -88,7 +88,7 @@ def _named(name: str, download: bool) -> Dataset:
             ) from error
         raise DataError(f"{name} could not be downloaded to {root}: {error}") from error
     (train, test) = ((_pixels(part.data), np.asarray(part.targets)) for part in parts)
-    return checked(name, train, test, tuple(str(label) for label in parts[0].classes))
+    return checked(name, train, test, tuple(str(label) for label in parts[0].classes)).limited(limit)
 
 
 def _pixels(data: object) -> np.ndarray:
