@@ -13,19 +13,19 @@ from photonic.errors import ProtocolError
 
 BUFFER_BYTES = 2**20  # and longest answer in text, so that a stream of garbage ends
 DIRECT_BYTES = 2**16  # a longer rest of a block is not worth a copy
-_HASH, _LINE_FEED = ord("#"), ord("\n")
+_HASH, _LINE_FEED, _ZERO = b"#\n0"
 # up to ";" or the end of the line, both outside quotes
 _FIELD = re.compile(rb'((?:"[^"]*"|[^";\n])*+)([;\n])')
 
 _PRINTABLE = re.compile(rb"[ -~\t]*\Z")
 
 
-def header(count: int) -> bytes:
+def header(count: int) -> str:
     """``#<digits><count>`` of a block of ``count`` bytes."""
     digits = str(count)
     if len(digits) > 9:
         raise ProtocolError(f"a block holds at most 999999999 bytes, found {count}; send it in parts")
-    return f"#{len(digits)}{digits}".encode()
+    return f"#{len(digits)}{digits}"
 
 
 def raw_bytes(array: NDArray[np.generic]) -> memoryview:
@@ -66,26 +66,24 @@ class Answer:
 
     def starts_block(self) -> bool:
         """Whether the next field is a block and not text."""
-        while True:
+        while self._at == self._end or self._buffer[self._at] != _HASH:
             while self._at < self._end and self._buffer[self._at] in b" \t":
                 self._at += 1
             if self._at < self._end:
                 return self._buffer[self._at] == _HASH
             self._more()
+        return True
 
-    def block(self, out: NDArray[np.generic]) -> None:
-        """Reads the next field, a block, straight into an array.
+    def block(self, view: memoryview) -> None:
+        """Reads the next field, a block, straight into its memory.
 
         Raises:
             ProtocolError: of another length, of indefinite length, or not a block.
         """
-        count = self._header()
-        if count != out.nbytes:
-            raise ProtocolError(
-                f"{self._name}: expected a block of {out.nbytes} bytes ({out.size} values of {out.dtype}), "
-                f"found {count}"
-            )
-        view, at = raw_bytes(out), self._at
+        count, size = self._header(), len(view)
+        if count != size:
+            raise ProtocolError(f"{self._name}: expected a block of {size} bytes, found one of {count}")
+        at = self._at
         here = min(count, self._end - at)
         view[:here] = self._view[at : at + here]
         self._at = at + here
@@ -122,6 +120,17 @@ class Answer:
             raise ProtocolError(f"{self._name}: expected ; or the end of the line after a block, found something else")
 
     def _header(self) -> int:
+        """Length of the block that comes; the usual form is looked at in place, because there may be many of them."""
+        first = self._at + 2
+        if self._end > first:
+            last = first + self._buffer[first - 1] - _ZERO
+            digits = self._buffer[first : min(last, self._end)]
+            if self._buffer[first - 2] == _HASH and 0 < last - first == len(digits) < 10 and digits.isdigit():
+                self._at = last
+                return int(digits)
+        return self._unusual_header()
+
+    def _unusual_header(self) -> int:
         start = self._take(2)
         if start[0] != _HASH or not start[1:].isdigit():
             raise ProtocolError(f"{self._name}: expected a block (#, a digit, its length), found {start!r}")

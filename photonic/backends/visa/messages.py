@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from photonic.backends.visa.blocks import header
 from photonic.backends.visa.streams import Buffer
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command or query of a message.
 
     Attributes:
         text: without a separator or an end.
         block: sent after the text and a space, as a definite-length block.
-        into: array for the block that is its answer.
+        into: memory for the block that is its answer.
         query: whether it is answered in text.
         expect: what its answer must mean; in the notation of ``same_setting``.
         tolerance: of numbers in it, relative.
@@ -27,17 +24,10 @@ class Command:
 
     text: str
     block: memoryview | None = None
-    into: NDArray[np.generic] | None = None
+    into: memoryview | None = None
     query: bool = False
     expect: str | None = None
     tolerance: float = 1e-6
-
-    @property
-    def size(self) -> int:
-        """Bytes that it moves, either way."""
-        return (
-            len(self.text) + (len(self.block) if self.block else 0) + (self.into.nbytes if self.into is not None else 0)
-        )
 
 
 def ask(text: str, expect: str | None = None, tolerance: float = 1e-6) -> Command:
@@ -78,11 +68,11 @@ def pieces(commands: Sequence[Command], end: str, log: Exchange) -> list[Buffer]
     """The message's bytes; blocks are not copied."""
     parts: list[Buffer] = []
     text = ""
-    for index, command in enumerate(commands):
-        text += (";" if index else "") + command.text
-        if command.block is not None:
-            parts += [text.encode("ascii") + b" " + header(len(command.block)), command.block]
-            log.sent += [text, command.block]
+    for index, (header_text, block, *_) in enumerate(commands):
+        text += (";" if index else "") + header_text
+        if block is not None:
+            parts += [f"{text} {header(len(block))}".encode("ascii"), block]
+            log.sent += [text, block]
             text = ""
     log.sent.append(text)
     return [*parts, (text + end).encode("ascii")]
@@ -90,13 +80,20 @@ def pieces(commands: Sequence[Command], end: str, log: Exchange) -> list[Buffer]
 
 def messages(commands: Sequence[Command], preamble: Sequence[Command], most_bytes: int) -> list[list[Command]]:
     """Commands in messages that stay below a size, with room for a preamble; a longer command has one for itself."""
-    limit = most_bytes - sum(command.size for command in preamble)
+    limit = most_bytes - sum(map(_size, preamble))
     parts: list[list[Command]] = [[]]
     size = 0
     for command in commands:
-        if parts[-1] and size + command.size > limit:
+        more = _size(command)
+        if parts[-1] and size + more > limit:
             parts.append([])
             size = 0
         parts[-1].append(command)
-        size += command.size
+        size += more
     return parts
+
+
+def _size(command: Command) -> int:
+    """Bytes that a command moves, either way."""
+    text, block, into, *_ = command
+    return len(text) + (0 if block is None else len(block)) + (0 if into is None else len(into))

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from photonic.backends.visa.blocks import BUFFER_BYTES, Answer, raw_bytes
+from photonic.backends.visa.blocks import BUFFER_BYTES, Answer
 from photonic.backends.visa.deadline import Deadline
 from photonic.backends.visa.messages import Command, Exchange, Protocol, ask, messages, pieces
 from photonic.backends.visa.owner import Owner
@@ -204,15 +204,16 @@ class ScpiSession:
         answer = Answer(self.name, stream, deadline, self._buffer)
         answers: list[str] = []
         for index, command in enumerate(wanted):
-            if command.into is not None and answer.starts_block():
-                answer.block(command.into)
-                log.received.append(raw_bytes(command.into))
+            into = command.into
+            if into is not None and answer.starts_block():
+                answer.block(into)
+                log.received.append(into)
             else:
                 answers.append(answer.text())
                 log.received.append(answers[-1])
                 if index == 0 and marked is not None:
                     self._check_mark(answers[0], marked)
-                if command.into is not None and not answer.ended:
+                if into is not None and not answer.ended:
                     raise ProtocolError(f"{self.name}: expected a block for {command.text}, found {answers[-1][:60]!r}")
             if answer.ended != (index == len(wanted) - 1):
                 self._cut_short(command, wanted, answers, answer)

@@ -81,7 +81,7 @@ def test_a_query_that_is_not_answered_because_of_an_error_leaves_the_session_in_
         with pytest.raises(InstrumentError, match="Undefined header"):
             session.run([ask(":NO?"), ask(":A?")])
         with pytest.raises(InstrumentError, match="Undefined header"):
-            session.run([Command(":NO?", into=np.empty(4))])
+            session.run([Command(":NO?", into=raw_bytes(np.empty(4)))])
         assert session.query(":A?") == "1"
         assert peer.connections == 1
         session.close()
@@ -107,7 +107,9 @@ def test_blocks_are_read_into_their_array_whatever_their_header_looks_like(heade
         session = opened(peer)
         box.answers[":D?"] = header.replace(b"16", b"32") + values.tobytes()
         found, again = np.empty(4), np.empty(4)
-        assert session.run([ask(":A?"), Command(":D?", into=found), Command(":D?", into=again), ask(":A?")]) == [
+        assert session.run(
+            [ask(":A?"), Command(":D?", into=raw_bytes(found)), Command(":D?", into=raw_bytes(again)), ask(":A?")]
+        ) == [
             "x",
             "x",
         ]
@@ -133,7 +135,7 @@ def test_a_block_that_is_not_the_one_asked_for_ends_the_connection(answer: bytes
     with Peer(box.serve) as peer:
         session = opened(peer)
         with within(TIMEOUT_S), pytest.raises(ProtocolError, match=words):
-            session.run([Command(":D?", into=np.empty(4))])
+            session.run([Command(":D?", into=raw_bytes(np.empty(4)))])
         assert session.query(":A?") == "fresh"
         assert peer.connections == 2
         session.close()
@@ -381,9 +383,9 @@ def test_what_goes_through_visa_s_own_calls_is_the_same() -> None:
 
         session = ScpiSession("box", connect, Protocol(mark="*ESE"), timeout_s=TIMEOUT_S)
         found = np.empty(4)
-        assert session.run([Command(":E", block=raw_bytes(values + 0.5)), ask(":A?"), Command(":D?", into=found)]) == [
-            "x"
-        ]
+        assert session.run(
+            [Command(":E", block=raw_bytes(values + 0.5)), ask(":A?"), Command(":D?", into=raw_bytes(found))]
+        ) == ["x"]
         np.testing.assert_array_equal(found, values)
         box.faults = {len(box.messages): _silent}
         with within(TIMEOUT_S), pytest.raises(InstrumentTimeoutError):
@@ -398,7 +400,7 @@ def test_a_transcript_holds_every_exchange_and_how_it_failed(tmp_path: Path) -> 
     transcript = Transcript(tmp_path / "lab.jsonl")
     with Peer(box.serve) as peer:
         session = opened(peer, transcript=transcript)
-        session.run([Command(":E", block=raw_bytes(values)), Command(":D?", into=np.empty(2))])
+        session.run([Command(":E", block=raw_bytes(values)), Command(":D?", into=raw_bytes(np.empty(2)))])
         with pytest.raises(ProtocolError):
             session.query(":A?")
         session.close()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from photonic.backends.visa.blocks import raw_bytes
 from photonic.backends.visa.deadline import Deadline
 from photonic.backends.visa.dialect import Dialect, DigitizerTable, Kind, query_of
 from photonic.backends.visa.drivers.base import ScpiDriver, chosen_channels, commands
@@ -105,9 +106,10 @@ class ScpiDigitizer(ScpiDriver):
             raise RangeError(f"{self.name} has channels 0 to {self.n_channels - 1}, found {tuple(channels)[:8]}")
         self._await()
         record = np.empty((len(channels), self._samples), dtype=self._blocks.dtype(self._kind))
+        memory, size = raw_bytes(record), self._samples * record.itemsize
         queries = [
-            Command(self._table.data.format(ch=self._channel(self._channels[channel])), into=row)
-            for channel, row in zip(channels, record, strict=True)
+            Command(self._table.data.format(ch=self._channel(self._channels[channel])), None, memory[at : at + size])
+            for channel, at in zip(channels, range(0, len(channels) * size, size), strict=True)
         ]
         overload = [ask(self._table.overload)] if self._table.overload else []
         answers = self._session.run([*overload, *queries], preamble=self._blocks.preamble(self._kind))

@@ -71,7 +71,7 @@ class ScpiLevels:
             [
                 *self._mode(self._table.fixed),
                 Command(self._table.levels, block=raw_bytes(sent)),
-                Command(query_of(self._table.levels), into=found),
+                Command(query_of(self._table.levels), into=raw_bytes(found)),
             ],
             preamble=self._preamble(),
         )
@@ -105,7 +105,7 @@ class ScpiLevels:
             [
                 *self._dialect.setting(self._table.list_dwell, dwell_s=dwell_s),
                 Command(self._table.listed, block=raw_bytes(sent)),
-                Command(query_of(self._table.listed), into=found.reshape(-1)),
+                Command(query_of(self._table.listed), into=raw_bytes(found)),
                 *self._mode(self._table.list_mode),
             ],
             preamble=self._preamble(),
@@ -150,7 +150,7 @@ class ScpiLevels:
     def _read_all(self) -> Array:
         """(channels of the instrument,) volts."""
         found = self._wire(np.empty(self._present))
-        self._session.run([Command(query_of(self._table.levels), into=found)], preamble=self._preamble())
+        self._session.run([Command(query_of(self._table.levels), into=raw_bytes(found))], preamble=self._preamble())
         return found.astype(np.float64)
 
     def _mode(self, template: str) -> list[Command]:
