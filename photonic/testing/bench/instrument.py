@@ -100,12 +100,12 @@ class Instrument:
     def execute(self, message: Message) -> Reply:
         """Executes a message; errors go to the queue. Returns the answers to its queries, without terminator."""
         answers: Reply = []
-        path = ""
+        self._path = ""  # in which a header without leading colon begins (SCPI-99, volume 1, 6.2.4)
         for unit in units(message):
             try:
                 if isinstance(unit, ScpiError):
                     raise unit
-                answer, path = self._execute(unit, path, bool(answers))
+                answer = self._execute(unit, bool(answers))
             except ScpiError as error:
                 self._fail(error)
             except PhotonicError as error:  # of the chip behind the bench
@@ -130,20 +130,20 @@ class Instrument:
         self._failed.append(error.code)
         self.status.report(error)
 
-    def _execute(self, unit: Unit, path: str, available: bool) -> tuple[Answer | None, str]:
-        """Answer of a unit, and the path in which the next one's header begins (SCPI-99, volume 1, 6.2.4)."""
+    def _execute(self, unit: Unit, available: bool) -> Answer | None:
+        """Answer of a unit; the path goes on with its header, whether it succeeds or not."""
         if unit.header.startswith("*"):
             header = unit.header
         else:
-            header = unit.header[1:] if unit.header.startswith(":") else path + unit.header
-            path = header[: header.rfind(":") + 1]
+            header = unit.header[1:] if unit.header.startswith(":") else self._path + unit.header
+            self._path = header[: header.rfind(":") + 1]
         command, suffixes = self._tree.find(header)
         act = command.query if unit.query else command.write
         if act is None:
             raise ScpiError(-113, header[:60] + "?" * unit.query)
         command.check(unit.query, len(unit.parameters))
         self._available = available
-        return act(suffixes, unit.parameters), path
+        return act(suffixes, unit.parameters)
 
     # ------------------------------------------------------------ settings
 
