@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from calibration_bound import USED, Bound, documented, functions, noise_bound, true_family, variances
 from calibration_chips import KINDS, Truth
@@ -24,7 +25,7 @@ from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
 from photonic.calibration.reading import Taken
 from photonic.errors import PhotonicError
-from photonic.records import Calibration
+from photonic.records import Calibration, ChipSpec
 from photonic.testing import OnlyMeasured
 
 LATER = 10_000_000  # added to the seed: noise and patterns of a later measurement
@@ -134,12 +135,14 @@ def products(made: Calibrated) -> Row:
     """Mean error of random products, nominal and calibrated, noise averaged away; per weight, as its own condition.
 
     A product of N weights with errors e of each has the error e sqrt(sum of x^2): errors are stated per weight, the
-    largest weight of the matrix being 1. The condition is that the nominal error is 10 times 0.0023 (of a
-    code of 8 bits) + sigma sqrt(p / n): sigma of one shot per weight, p numbers of an output, n shots of the fit.
+    largest weight of the matrix being 1. The condition is that the nominal error is 10 times what rounding to the
+    weights that an element can have costs (0.0023 where codes of 8 bits are even steps; cells have fewer levels)
+    + sigma sqrt(p / n): sigma of one shot per weight, p numbers of an output, n shots of the fit. Inputs are such that
+    no result leaves the ADC's range, where no calibration helps.
     """
     n, generator = made.chip.spec.n_inputs, torch.Generator().manual_seed(made.device)
     weight = 2 * torch.rand(1, _ROWS, _INPUTS * n, generator=generator) - 1
-    x = torch.rand(1, 32, _INPUTS * n, generator=generator)
+    x = _inside(made.chip.spec, weight[0], generator)[None]
     length = float(x.square().sum(-1).mean().sqrt())
     found = []
     for calibration in (Calibration.from_spec(made.chip.spec), made.record):
@@ -151,8 +154,30 @@ def products(made: Calibrated) -> Row:
     sigma = math.sqrt(a + b / 2) * n / math.sqrt(n / 3)
     numbers = made.record.arrays["element"][0].size
     shots = sum(len(item.counts) for name in USED for item in by_purpose(made.taken).get(name, ()))
-    needed = 10 * (0.0023 + sigma * math.sqrt(numbers / shots))
+    needed = 10 * (_rounding(made) + sigma * math.sqrt(numbers / shots))
     return {"nominal": found[0], "calibrated": found[1], "needed": needed}
+
+
+def _inside(spec: ChipSpec, weight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random inputs (32, columns) in [0, 1] of which every tile's result stays within 0.85 of the ADC's range."""
+    n, found = spec.n_inputs, list[torch.Tensor]()
+    while len(found) < 32:
+        x = torch.rand(weight.shape[1], generator=generator)
+        results = (weight * x).unflatten(1, (-1, n)).sum(-1) / n
+        if float(results.abs().max()) < 0.85 * spec.adc_full_scale:
+            found.append(x)
+    return torch.stack(found)
+
+
+def _rounding(made: Calibrated) -> float:
+    """Rms over elements and random weights of what is left when the nearest weight that an element has is taken."""
+    low, high = made.chip.spec.weight_code_range
+    shape, spread = made.record.arrays["element"].shape[:2], np.random.default_rng(made.device)
+    own = np.sort(np.stack([made.model.own(np.full(shape, code)) for code in np.arange(low, high + 1)]), axis=0)
+    reach = min(float(own[-1].min()), float(-own[0].max()))
+    wanted = spread.uniform(-reach, reach, (64, *shape))
+    away = [np.abs(own - each).min(0) for each in wanted]
+    return float(np.sqrt(np.mean(np.square(away)))) / reach
 
 
 def wrong(made: Calibrated) -> Row:

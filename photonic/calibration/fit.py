@@ -27,6 +27,9 @@ _LEAST_INL = 0.03  # LSB, rms: less changes no mean by a tenth of what the verif
 _LEAST_SIGMA = 0.05  # counts; with less, what a count says of a mean is all or nothing
 _ANSWERS = 8.0  # standard errors by which an output must move to answer to a row
 _ROUGH = 4  # one of so many settings is enough for a first response
+# a count at a rail is read as what the response before makes of it, so that what it says of gains stays behind by a
+# quarter from turn to turn; to begin with, the cheap turns of few settings do
+_ROUGH_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
     response = fit_response(spec, settings_of(spec, parts["matrix"])[::_ROUGH], _first_dark(parts))
     points = Points.of(spec, parts["noise"])
     seen = Seen.first(response, points)
+    rough = {**parts, "matrix": parts["matrix"][::_ROUGH], "ramp": parts.get("ramp", [])[::_ROUGH]}
+    for _ in range(_ROUGH_TURNS):
+        seen = seen.refined(None, rough, points)
     seen = seen.refined(None, parts, points)
     inl, found = None, _inl(seen, parts)
     for _ in range(_TURNS):

@@ -6,6 +6,7 @@ matrices, and last the programming curves that make matrices of codes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -114,7 +115,7 @@ def fit_response(
     rows = fit_rows(spec, data, found, dark)
     found = replace(found, raw=rows.raw, raw_se=np.sqrt(np.einsum("mjqjq->mjq", rows.covariance)))
     gain, power = programming.rank_one(found.raw[..., 1])
-    n, errors = spec.n_inputs, rows.errors(gain, power)
+    n, errors = spec.n_inputs, _with_light(rows.errors(gain, power), gain, power, step)
     model = ChipModel(
         spec=spec,
         inputs=inputs,
@@ -136,6 +137,20 @@ def fit_response(
         extinction=extinction,
         misfits=misfits,
         noise=data.noise,
+    )
+
+
+def _with_light(errors: RowErrors, gain: Array, power: Array, step: TransferStep | None) -> RowErrors:
+    """Errors of gains and powers, with those that the inputs' transfer, taken as known by the rows, makes of them."""
+    if step is None:
+        return errors
+    light = step.scale_covariance
+    common = light.mean()  # the mean power is 1, so that what channels share is the gains'
+    own = np.diag(light) - 2 * light.mean(1) + common
+    return replace(
+        errors,
+        gain=np.hypot(errors.gain, gain * math.sqrt(max(common, 0.0))),
+        power=np.hypot(errors.power, power * np.sqrt(np.maximum(own, 0.0))),
     )
 
 

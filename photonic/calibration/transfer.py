@@ -3,7 +3,9 @@
 One Gauss-Newton step: what is left of the counts after the matrices of all settings, against the change that each
 channel's parameters would make. Every output of every shot says something of every channel. The matrices are free in
 every setting, so the changes are first made orthogonal to what a matrix could take up (variable projection: Golub and
-Pereyra, SIAM J. Numer. Anal. 10, 413; Kaufman, BIT 15, 49): errors are those of the joint fit.
+Pereyra, SIAM J. Numer. Anal. 10, 413; Kaufman, BIT 15, 49): errors are those of the joint fit. Outputs share the
+source's noise, shot by shot, so that M outputs say less than M times one: errors come from the spread of whole shots'
+scores (the sandwich of White, Econometrica 50, 1 (1982)).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class TransferStep:
         inverse_v_pi_se: (N,) standard errors.
         bias_se: (N,).
         level_min_se: of T_min; None where it was not free.
+        scale_covariance: (N, N) of the relative change that these errors make of each channel's full light.
         largest: change over its standard error, of the parameter that moved most.
     """
 
@@ -39,6 +42,7 @@ class TransferStep:
     inverse_v_pi_se: Array
     bias_se: Array
     level_min_se: float | None
+    scale_covariance: Array
     largest: float
 
 
@@ -63,6 +67,7 @@ def improve_transfer(
     """
     n = len(inputs.bias_rad)
     sums = _Sums.empty(2 * n, 0 if dark is None else len(zero))
+    absorbed, shots = np.zeros((n, 3, n)), 0
     for setting, matrix in zip(settings, matrices, strict=True):
         usable = ~np.isnan(matrix).any(axis=1)
         if not usable.any():
@@ -73,15 +78,20 @@ def improve_transfer(
         rest = root * (setting.volts[:, usable] - zero[usable]) - light @ b.T
         slopes = [*_slopes(inputs, setting.inputs), np.ones((len(root), 1))]
         changes = root * np.concatenate(slopes, axis=1)  # (B, 3 N + 1)
-        free = changes - light @ np.linalg.solve(light.T @ light, light.T @ changes)
+        taken_up = np.linalg.solve(light.T @ light, light.T @ changes)
+        absorbed += len(root) * taken_up[:, :-1].reshape(n, 3, n)
+        shots += len(root)
+        free = changes - light @ taken_up
         curve, level, one = free[:, : 2 * n], free[:, 2 * n : -1] @ b.T, free[:, -1]
         sums.add_curves(curve, b, w, rest)
         if dark is not None:
             sums.add_levels(curve, level, one, (b, w, rest), usable)
+        sums.add_scores(curve, level, one, (b, w, rest), usable)
     if dark is not None:
         sums.add_dark(dark[0] - zero, dark[1])
-    covariance = np.linalg.inv(sums.normal)
-    change, errors = covariance @ sums.right, np.sqrt(np.diag(covariance))
+    inverse = np.linalg.inv(sums.normal)
+    covariance = inverse @ sums.scores @ inverse
+    change, errors = inverse @ sums.right, np.sqrt(np.diag(covariance))
     shown = 2 * n + (dark is not None)
     found = replace(
         inputs,
@@ -95,6 +105,7 @@ def improve_transfer(
         inverse_v_pi_se=errors[:n],
         bias_se=errors[n : 2 * n],
         level_min_se=None if dark is None else float(errors[2 * n]),
+        scale_covariance=_scales(absorbed / max(shots, 1), covariance[:shown, :shown]),
         largest=float(np.abs(change / errors)[:shown].max()),
     )
 
@@ -105,12 +116,13 @@ class _Sums:
 
     normal: Array
     right: Array
+    scores: Array
     curves: int
 
     @classmethod
     def empty(cls, curves: int, zeros: int) -> _Sums:
         size = curves + (zeros + 1 if zeros else 0)
-        return cls(np.zeros((size, size)), np.zeros(size), curves)
+        return cls(np.zeros((size, size)), np.zeros(size), np.zeros((size, size)), curves)
 
     def add_curves(self, curve: Array, b: Array, w: Array, rest: Array) -> None:
         """One setting, with ``curve`` (B, C) per count of a matrix's element."""
@@ -138,12 +150,46 @@ class _Sums:
         self.normal[np.ix_(zeros, np.arange(c))] += of_curve
         self.normal[np.ix_(np.arange(c), zeros)] += of_curve.T
 
+    def add_scores(
+        self, curve: Array, level: Array, one: Array, seen: tuple[Array, Array, Array], usable: NDArray[np.bool_]
+    ) -> None:
+        """Products of the scores of each shot of a setting, with what its matrix took of the residuals put back."""
+        b, w, rest = seen
+        c = self.curves
+        score = np.zeros((len(rest), len(self.right)))
+        score[:, :c] = curve * np.tile((rest * w) @ b, 2)
+        if len(self.right) > c:
+            score[:, c] = (level * rest * w).sum(1)
+            score[:, c + 1 + np.flatnonzero(usable)] = one[:, None] * rest * w
+        left = len(rest) - b.shape[1]
+        if left > 0:
+            self.scores[...] += len(rest) / left * (score.T @ score)
+
     def add_dark(self, away: Array, errors: Array) -> None:
         """What readings without light say of the zeros: (M,) how far away they are, and their standard errors."""
         zeros = np.arange(self.curves + 1, len(self.right))
         sure = 1 / np.maximum(errors, _SURE) ** 2
         self.normal[zeros, zeros] += sure
+        self.scores[zeros, zeros] += sure
         self.right[zeros] += sure * away
+
+
+def _scales(absorbed: Array, covariance: Array) -> Array:
+    """Covariance (N, N) of what a matrix takes up of errors, relative to each channel's own light.
+
+    Args:
+        absorbed: (N, 3, N) part of a change of V_pi, bias and T_min (each of one channel) that each channel takes up.
+        covariance: of 2 N curves' parameters, and with them of T_min where it was free.
+    """
+    n = len(absorbed)
+    own = np.einsum("npn->np", absorbed)  # what other channels take up does not follow a channel's codes
+    slope = np.zeros((n, len(covariance)))
+    each = np.arange(n)
+    slope[each, each], slope[each, n + each] = own[:, 0], own[:, 1]
+    if len(covariance) > 2 * n:
+        slope[:, 2 * n] = own[:, 2]
+    found: Array = slope @ covariance @ slope.T
+    return found
 
 
 def _slopes(inputs: Inputs, codes: Array) -> tuple[Array, Array, Array]:
