@@ -7,12 +7,14 @@ import platform
 import re
 from collections import defaultdict
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
 from photonic.backends.registry import schemes
+from photonic.backends.visa.examine import examine_bench
 from photonic.cli.group import EXIT_NO
 from photonic.cli.tables import print_rows
 from photonic.data.load import DEBIAN, data_root
@@ -23,14 +25,41 @@ CORE = "core"
 
 
 @click.command("doctor")
+@click.argument("bench", required=False, metavar="[BENCH.toml]", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
-def doctor_command(as_json: bool) -> int:
-    """Say what is installed and what is missing. Exits with 0 if `photonic train` can run, else 1."""
+def doctor_command(bench: Path | None, as_json: bool) -> int:
+    """Say what is installed and what is missing. Exits with 0 if `photonic train` can run, else 1.
+
+    With BENCH.toml: open each instrument of that bench, ask who it is and how it is set, touch no output. Exits with 0
+    if all of them answer as the file says, else 1.
+    """
+    if bench is not None:
+        return _doctor_of_bench(bench, as_json)
     report = examine()
     if as_json:
         click.echo(json.dumps(report))
     else:
         _print(report)
+    return 0 if report["ready"] else EXIT_NO
+
+
+def _doctor_of_bench(path: Path, as_json: bool) -> int:
+    report = examine_bench(path)
+    if as_json:
+        click.echo(json.dumps(report))
+        return 0 if report["ready"] else EXIT_NO
+    for entry in report["instruments"]:
+        settings = ", ".join(f"{name} {value}" for name, value in entry["settings"].items())
+        print_rows(
+            [(f"{entry['role']}: {entry['name']}", entry["error"] or entry["identity"]), ("", entry["resource"])]
+        )
+        if settings:
+            print_rows([("", settings)])
+    if not report["laser_consent"]:
+        click.echo("safety.laser_consent is false: this bench will not emit light")
+    silent = sum(entry["error"] is not None for entry in report["instruments"])
+    number = len(report["instruments"])
+    click.echo(f"{silent} of {number} instruments are not as the file says" if silent else f"all {number} answer")
     return 0 if report["ready"] else EXIT_NO
 
 

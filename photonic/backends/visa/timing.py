@@ -23,7 +23,7 @@ from photonic.errors import TimingError
 Array = NDArray[np.float64]
 SIGMAS = 5.0
 _SEEN = 3.0  # rms contrast over its noise, from which it is a contrast
-_RESOLVED = 0.1  # samples
+_RESOLVED = 0.25  # samples
 _DRIFT = 3  # symbols by which a sample clock may be off at the end of a segment when it is learned
 _EXPLAINED = 0.5  # part of an output's variance that the pattern explains where it answers
 
