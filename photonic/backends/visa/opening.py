@@ -12,6 +12,8 @@ from photonic.backends.visa.dialect import Dialect, Kind, load_dialect
 from photonic.backends.visa.drivers.digitizer import ScpiDigitizer
 from photonic.backends.visa.drivers.laser import ScpiLaser
 from photonic.backends.visa.drivers.modulator import ScpiModulator
+from photonic.backends.visa.drivers.qontrol import QontrolLine, QontrolWeights
+from photonic.backends.visa.drivers.redpitaya import RedPitayaDigitizer, RedPitayaSource
 from photonic.backends.visa.drivers.temperature import ScpiPower, ScpiTemperature
 from photonic.backends.visa.drivers.weights import ScpiWeights
 from photonic.backends.visa.limits import CodeLimits, LaserLimits, PowerBudget, TemperatureLimits, WeightLimits
@@ -26,7 +28,7 @@ from photonic.backends.visa.roles import (
     WeightBank,
 )
 from photonic.backends.visa.session import ScpiSession
-from photonic.backends.visa.streams import open_stream
+from photonic.backends.visa.streams import ByteStream, open_stream
 from photonic.backends.visa.transcript import Transcript
 from photonic.errors import SpecError
 
@@ -97,6 +99,12 @@ def open_modulator(
     if dialect.modulator is None:
         raise _not_for(access, "waveform sources")
     table = dialect.modulator
+    if table.driver == "red-pitaya":
+        return _opened(
+            access,
+            dialect,
+            lambda session, owner: RedPitayaSource(session, owner, dialect, limits, rate_hz, channels),
+        )
     return _opened(
         access,
         dialect,
@@ -125,6 +133,27 @@ def open_weights(
     if dialect.weights is None:
         raise _not_for(access, "weight banks")
     table = dialect.weights
+    if table.driver == "qontrol":
+        return _connected(
+            access,
+            lambda owner: QontrolWeights(
+                QontrolLine(
+                    access.name,
+                    _way(access, dialect),
+                    identity=access.identity,
+                    timeout_s=access.timeout_s,
+                    transcript=_transcript(access),
+                    owner=owner,
+                ),
+                owner,
+                dialect,
+                table,
+                limits,
+                channels,
+                settle_time_s,
+                budget,
+            ),
+        )
     return _opened(
         access,
         dialect,
@@ -147,6 +176,10 @@ def open_digitizer(
     if dialect.digitizer is None:
         raise _not_for(access, "digitizers")
     table = dialect.digitizer
+    if table.driver == "red-pitaya":
+        return _opened(
+            access, dialect, lambda session, owner: RedPitayaDigitizer(session, owner, dialect, limits, channels)
+        )
     return _opened(
         access, dialect, lambda session, owner: ScpiDigitizer(session, owner, dialect, table, limits, kind, channels)
     )
@@ -179,33 +212,52 @@ def _not_for(access: Access, what: str) -> SpecError:
 
 
 def _opened(access: Access, dialect: Dialect, make: Callable[[ScpiSession, Owner], D]) -> D:
-    """A driver with a session and a thread of its own, connected; nothing is left behind where that fails."""
-    transcript = access.transcript
-    if isinstance(transcript, Path):
-        transcript = Transcript(transcript)
-    owner = Owner(access.name)
-    session = ScpiSession(
-        access.name,
-        functools.partial(
-            open_stream, access.name, access.resource, access.visa_backend, access.timeout_s, dialect.baud_rate
-        ),
-        Wire(
-            end=dialect.end,
-            errors=dialect.errors or None,
-            clear=dialect.clear,
-            mark=dialect.mark or None,
-            message_bytes=access.message_bytes,
-        ),
-        identity=access.identity,
-        timeout_s=access.timeout_s,
-        transcript=transcript,
-        owner=owner,
+    """A driver with a SCPI session of its own, connected."""
+    wire = Wire(
+        end=dialect.end,
+        errors=dialect.errors or None,
+        clear=dialect.clear,
+        mark=dialect.mark or None,
+        message_bytes=access.message_bytes,
     )
+
+    def driver(owner: Owner) -> D:
+        session = ScpiSession(
+            access.name,
+            _way(access, dialect),
+            wire,
+            identity=access.identity,
+            timeout_s=access.timeout_s,
+            transcript=_transcript(access),
+            owner=owner,
+        )
+        return make(session, owner)
+
+    return _connected(access, driver)
+
+
+def _connected(access: Access, make: Callable[[Owner], D]) -> D:
+    """A driver with a thread of its own, connected; nothing is left behind where that fails."""
+    owner = Owner(access.name)
     try:
-        driver = make(session, owner)
+        driver = make(owner)
+    except BaseException:
+        owner.close(lambda: None)
+        raise
+    try:
         driver.identify()
         driver.connect()
     except BaseException:
-        owner.close(session.close)
+        driver.close()
         raise
     return driver
+
+
+def _way(access: Access, dialect: Dialect) -> Callable[[], ByteStream]:
+    return functools.partial(
+        open_stream, access.name, access.resource, access.visa_backend, access.timeout_s, dialect.baud_rate
+    )
+
+
+def _transcript(access: Access) -> Transcript | None:
+    return Transcript(access.transcript) if isinstance(access.transcript, Path) else access.transcript
