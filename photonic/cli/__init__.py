@@ -7,6 +7,7 @@ from photonic.cli.explain import explain_command
 from photonic.cli.group import Photonic
 from photonic.cli.profile import profile_command
 from photonic.cli.report import report_command
+from photonic.cli.study import study_group
 from photonic.cli.train import train_command
 
 main = Photonic(
@@ -21,6 +22,7 @@ main = Photonic(
         calibrate_command,
         verify_command,
         bench_command,
+        study_group,
     ],
 )
 
