@@ -127,12 +127,13 @@ class PowerBudget:
         """Reserves a driver's power in place of what it had.
 
         Raises:
-            LimitError: the bench's total would be exceeded; the old reservation stands.
+            LimitError: the bench's total would be exceeded; the old reservation stands. Less than before is never refused.
         """
         with self.__lock:
             others = math.fsum(power for key, power in self.__reserved.items() if key != name)
+            most = max(self.__total_w - others, self.__reserved.get(name, 0.0))
             # NaN compares false, so it is refused
-            if not 0.0 <= power_w <= self.__total_w - others:
+            if not 0.0 <= power_w <= most:
                 raise LimitError(
                     f"{name}: its heaters would take {power_w:.6g} W and all others hold {others:.6g} W, more than the "
                     f"bench's total of {self.__total_w:.6g} W; nothing was sent"

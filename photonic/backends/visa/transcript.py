@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from photonic.errors import SpecError
 
@@ -26,11 +25,9 @@ class Transcript:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise SpecError(f"the transcript {path} cannot be written: {error}") from error
+        self._path = path
         self._lock = threading.Lock()
+        self._append("")
 
     def write(self, name: str, sent: Sequence[Part], received: Sequence[Part], error: BaseException | None) -> None:
         """One exchange, whole: what was sent, what came, and how it failed."""
@@ -41,13 +38,15 @@ class Transcript:
             "received": [_shown(part) for part in received],
             "error": None if error is None else f"{type(error).__name__}: {error}",
         }
-        with self._lock:
-            self._file.write(json.dumps(entry) + "\n")
+        self._append(json.dumps(entry) + "\n")
 
-    def close(self) -> None:
-        """Closes the file; a second call does nothing."""
-        with self._lock:
-            self._file.close()
+    def _append(self, text: str) -> None:
+        """Opened for each entry: whatever kills this process, all entries before it are in the file."""
+        try:
+            with self._lock, self._path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise SpecError(f"the transcript {self._path} cannot be written: {error}") from error
 
 
 def _shown(part: Part) -> str | dict[str, int | str]:

@@ -404,7 +404,6 @@ def test_a_transcript_holds_every_exchange_and_how_it_failed(tmp_path: Path) -> 
         with pytest.raises(ProtocolError):
             session.query(":A?")
         session.close()
-    transcript.close()
     first, second, third = [json.loads(line) for line in (tmp_path / "lab.jsonl").read_text().splitlines()]
     assert (first["sent"], first["received"]) == (["*CLS;*IDN?"], ["TEST,MODEL,42,1.0"])
     assert second["sent"][1] == second["received"][0]

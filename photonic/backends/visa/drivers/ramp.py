@@ -55,10 +55,12 @@ class Ramp:
         """Programmings since this was made."""
         return self._writes
 
-    def adopt(self) -> None:
-        """Takes note of the power that the levels take which are found at the start."""
+    def adopt(self) -> Array:
+        """Levels that read back; the power that they take is a fact, whatever the limits say, and is noted."""
+        levels = self._writer.read_levels()
         if self.__budget is not None:
-            self.__budget.adopt(self._name, self.__limits.power_w(self._writer.read_levels()))
+            self.__budget.adopt(self._name, self.__limits.power_w(levels))
+        return levels
 
     def check_found(self) -> None:
         """Raises LimitError where the levels that read back are outside the limits."""
@@ -77,7 +79,7 @@ class Ramp:
             LimitError: a level, the bench's power or the bank's endurance would be exceeded; nothing was sent.
         """
         target = self._checked(levels_v)
-        start = self._writer.read_levels()
+        start = self.adopt()
         least_s = self.__limits.least_time_s(start, target) * _MARGIN
         steps = max(1, math.ceil(least_s / STEP_S))
         self._endure(steps, counted)
@@ -110,7 +112,7 @@ class Ramp:
             raise LimitError(f"{self._name}: a list is (tiles, channels), found {levels.shape}; nothing was sent")
         self.__limits.check_list(self._name, levels, dwell_s)
         self._endure(len(levels), counted)
-        self._reserve(levels, self._writer.read_levels())
+        self._reserve(levels, self.adopt())
         if self.__limits.slew_v_per_s is not None:
             self.to(levels[0], counted)
             self._reserve(levels)

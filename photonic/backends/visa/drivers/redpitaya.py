@@ -1,10 +1,10 @@
 """Red Pitaya STEMlab 125-14: two outputs and two inputs behind a SCPI server. Not yet run on hardware.
 
 Commands are those of the public command list (OS 2.07-43 or later, which knows the byte order). A waveform goes as
-text, because its parser takes numbers only; its buffer of 16384 samples is one period, so that the frequency of a period
-is the sample rate divided by the samples. An input records into a ring of 16384 samples with the trigger in its middle:
-8192 of them come after it. It is triggered by the board's own source (AWG_PE); there is no marker output and no list of
-segments.
+text, because its parser takes numbers only; its buffer of 16384 samples is one period, so that the frequency of a
+period is the sample rate divided by the samples. An input records into a ring of 16384 samples with the trigger in its
+middle: 8192 of them come after it. It is triggered by the board's own source (AWG_PE); there is no marker output and no
+list of segments.
 """
 
 from __future__ import annotations
