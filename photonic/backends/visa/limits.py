@@ -57,17 +57,19 @@ class TemperatureLimits:
 
 @dataclass(frozen=True, slots=True)
 class CodeLimits:
-    """Codes of a converter, both ends included; for a converter without bits the ends are real numbers.
+    """Codes of a converter, both ends included.
 
     Attributes:
         code_min: least code.
         code_max: greatest code.
         idle_code: what an output shows when nothing is played; no light passes.
+        real: whether codes are real numbers (a converter without bits) and not whole ones.
     """
 
     code_min: float
     code_max: float
     idle_code: float = 0.0
+    real: bool = False
 
     def __post_init__(self) -> None:
         _ordered("code_min, code_max", self.code_min, self.code_max)
@@ -127,7 +129,7 @@ class PowerBudget:
         """Reserves a driver's power in place of what it had.
 
         Raises:
-            LimitError: the bench's total would be exceeded; the old reservation stands. Less than before is never refused.
+            LimitError: the bench's total would be exceeded; the old reservation stands. Less than it is never refused.
         """
         with self.__lock:
             others = math.fsum(power for key, power in self.__reserved.items() if key != name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from photonic.backends.visa.dialect import Dialect, Kind, load_dialect
+from photonic.backends.visa.dialect import Dialect, load_dialect
 from photonic.backends.visa.drivers.digitizer import ScpiDigitizer
 from photonic.backends.visa.drivers.laser import ScpiLaser
 from photonic.backends.visa.drivers.modulator import ScpiModulator
@@ -161,15 +161,12 @@ def open_weights(
     )
 
 
-def open_digitizer(
-    access: Access, limits: CodeLimits, *, kind: Kind = "int16", channels: Sequence[int] | None = None
-) -> Digitizer:
+def open_digitizer(access: Access, limits: CodeLimits, *, channels: Sequence[int] | None = None) -> Digitizer:
     """Opens a digitizer.
 
     Args:
         access: the way to it.
         limits: codes that its converter can give; a record with others is a ProtocolError (a wrong byte order).
-        kind: of its numbers: ``float64`` for a converter without bits.
         channels: as for a modulator.
     """
     dialect = _dialect(access)
@@ -181,7 +178,7 @@ def open_digitizer(
             access, dialect, lambda session, owner: RedPitayaDigitizer(session, owner, dialect, limits, channels)
         )
     return _opened(
-        access, dialect, lambda session, owner: ScpiDigitizer(session, owner, dialect, table, limits, kind, channels)
+        access, dialect, lambda session, owner: ScpiDigitizer(session, owner, dialect, table, limits, channels)
     )
 
 

@@ -31,7 +31,6 @@ class ScpiDigitizer(ScpiDriver):
         dialect: with tables for blocks and for digitizers.
         table: the latter.
         limits: codes that its converter can give.
-        kind: of its numbers.
         channels: that are used; None: all.
     """
 
@@ -42,13 +41,13 @@ class ScpiDigitizer(ScpiDriver):
         dialect: Dialect,
         table: DigitizerTable,
         limits: CodeLimits,
-        kind: Kind = "int16",
         channels: Sequence[int] | None = None,
     ) -> None:
         super().__init__(session, owner, dialect)
         if dialect.blocks is None:
             raise SpecError(f"{self.name}: its dialect has a table for digitizers, but none for blocks")
-        self._table, self._blocks, self._limits, self._kind, self._asked = table, dialect.blocks, limits, kind, channels
+        self._table, self._blocks, self._limits, self._asked = table, dialect.blocks, limits, channels
+        self._kind: Kind = "float64" if limits.real else "int16"
         self._channels: tuple[int, ...] = ()
         self._memory = self._samples = 0
 
