@@ -64,7 +64,8 @@ class Figure:
         for index, (name, line) in enumerate(self.lines.items()):
             shift = span * 0.5 * (index / max(len(self.lines) - 1, 1) - 0.5)
             self._line(axes, name, [(at[x] + shift, line[x]) for x in places if x in line], index, numeric)
-        axes.axhline(100 * self.chance, color="#858a93", linewidth=0.8, linestyle=":")
+        if axes.get_ylim()[0] < 100 * self.chance + 25:  # else the curves would be squeezed to the top
+            axes.axhline(100 * self.chance, color="#858a93", linewidth=0.8, linestyle=":")
         if not numeric:
             axes.set_xticks(list(at.values()), [_short(str(x)) for x in places])
         axes.legend(
@@ -175,7 +176,9 @@ def _against_activation(settings: Mapping[Setting, Mapping[str, Group]], axis: s
             panels.setdefault(_key(group.cell, others), {}).setdefault(name, {})[x] = group
     for lines in panels.values():
         _add_rectifier(lines, axis)
-    return {setting_text(others, key): _enough(lines) for key, lines in panels.items() if _enough(lines)}
+    # two points of i are ReLU and the smooth curve alone, which every table has
+    least = 3 if axis == "interpolation" else 2
+    return {setting_text(others, key): _enough(lines, least) for key, lines in panels.items() if _enough(lines, least)}
 
 
 def _family(cell: Cell, axis: str) -> tuple[str, float]:
@@ -198,9 +201,9 @@ def _add_rectifier(lines: Lines, axis: str) -> None:
             line.setdefault(0.0, rectifier[0.0])
 
 
-def _enough(lines: Lines) -> Lines:
-    """Lines of more than one point."""
-    return {name: line for name, line in lines.items() if len(line) > 1}
+def _enough(lines: Lines, least: int = 2) -> Lines:
+    """Lines of at least so many points."""
+    return {name: line for name, line in lines.items() if len(line) >= least}
 
 
 def _quiet(names: Sequence[str]) -> list[str]:
