@@ -27,15 +27,15 @@ class Laboratory(Record):
     delay_symbols: float = Field(default=0.05, ge=0, le=0.5, description="delay of all outputs")
     clock_ppm: float = Field(default=2.0, ge=0, description="offset of the digitizer's clock; of crystals: 1 to 50 ppm")
     memory_symbols: float = Field(
-        default=0.07, ge=0, description="time constant of the receivers, in symbols: 0.16 / (bandwidth / symbol rate)"
+        default=0.06, ge=0, description="time constant of the receivers, in symbols: 0.16 / (bandwidth / symbol rate)"
     )
     high_pass_hz: float = Field(default=1e3, ge=0, description="corner of the receivers; 0: none")
     high_pass_part: float = Field(
-        default=3e-4, ge=0, le=1, description="of the signal that passes it; 1 for AC-coupled receivers"
+        default=1e-4, ge=0, le=1, description="of the signal that passes it; 1 for AC-coupled receivers"
     )
     rail_recovery: float = Field(default=0.03, ge=0, description="of a rail that remains as it is left")
     rail_recovery_symbols: float = Field(default=0.08, gt=0, description="time constant with which it goes")
-    hum: float = Field(default=1.5e-4, ge=0, description="amplitude of mains hum, in the converter's full scale")
+    hum: float = Field(default=1e-4, ge=0, description="amplitude of mains hum, in the converter's full scale")
     hum_hz: float = Field(default=50.0, gt=0)
     mode_hops_per_s: float = Field(default=1 / 1800, ge=0, description="of the bench's time, while there is light")
     hop_power: float = Field(default=5e-4, ge=0, description="standard deviation of the power after a hop, relative")
@@ -45,7 +45,7 @@ class Laboratory(Record):
     temperature_s: float = Field(default=0.3, gt=0, description="time constant of the chip's mount")
     response_per_k: float = Field(default=2e-3, description="relative change of counts per kelvin from the setpoint")
     crosstalk: float = Field(
-        default=1.5e-4,
+        default=1e-4,
         ge=0,
         description="of each neighbouring channel of the digitizer; no calibration has a parameter "
         "for it, because it makes an output depend on the weights of others",
