@@ -22,9 +22,9 @@ from photonic.errors import RangeError, ShapeError
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Kind = Literal["none", "pooled", "binary", "per output"]
+Kind = Literal["none", "pooled", "binary", "binary about pooled", "per output"]
 
-_KINDS: tuple[Kind, ...] = ("none", "pooled", "binary", "per output")
+_KINDS: tuple[Kind, ...] = ("none", "pooled", "binary", "binary about pooled", "per output")
 UNDECIDED_LSB = 0.25  # a transition with a larger standard error is not identified: worse than an ideal one's guess
 _BINS = 10  # of the predicted value, per standard deviation
 _REACH = 4.0  # standard deviations from which a transition is seen
@@ -40,8 +40,8 @@ class Inl(NamedTuple):
     """Transitions that readings have shown.
 
     Attributes:
-        kind: which hypothesis the held-out readings favour: ideal, all outputs alike, each its own binary weights, or
-            each its own transitions.
+        kind: which hypothesis the held-out readings favour: ideal, all outputs alike, each its own binary weights (and
+            a curve of low degree, or what all outputs have in common, whatever its form), or each its own transitions.
         transitions: (M, K) in counts, not decreasing; ideal ones for "none".
         standard_error: (M, K) LSB; inf where not identified; 0 for "none".
         identified: (M, K) whether the transition was measured; the others are interpolated or continued.
@@ -91,10 +91,8 @@ def fit_inl(
     gains, errors = _held_out(halves, ideal)
     own = [_Fit.of(first + second, ideal) for first, second in halves]
     chosen = kind or _best(gains, errors)
-    shared = _Fit.of(_sum([tally for pair in halves for tally in pair]), ideal) if chosen == "pooled" else None
-    fits = own if shared is None else [shared] * len(own)
-    if chosen == "binary":
-        fits = [fit.binary for fit in own]
+    shared = _Fit.of(_sum([tally for pair in halves for tally in pair]), ideal)
+    fits = _fits(chosen, own, shared)
     inl, error = np.stack([fit.inl for fit in fits]), np.stack([fit.error for fit in fits])
     identified = np.isfinite(error)
     if chosen == "none":
@@ -103,6 +101,15 @@ def fit_inl(
     # of a missing code two transitions are equal, and the line that was taken out may have put them the wrong way round
     transitions = np.maximum.accumulate(ideal + inl, axis=1)
     return Inl(chosen, transitions, error, identified, line, gains, errors)
+
+
+def _fits(kind: Kind, own: list[_Fit], shared: _Fit) -> list[_Fit]:
+    """What a hypothesis makes of each output's own fit and of the one of all."""
+    if kind == "pooled":
+        return [shared] * len(own)
+    if kind == "binary":
+        return [fit.binary for fit in own]
+    return [fit.about(shared) for fit in own] if kind == "binary about pooled" else own
 
 
 def _least_error(volts: Array, sigma: Array, count_range: tuple[float, float]) -> float:
@@ -273,6 +280,17 @@ class _Fit:
             else _Fit(found[0] - self.ideal, np.where(known, found[1], np.inf), self.ideal, self.sigma)
         )
 
+    def about(self, shared: _Fit) -> _Fit:
+        """As a binary converter behind what all outputs have in common, which is known better than any of them."""
+        known = np.isfinite(self.error) & np.isfinite(shared.error)
+        common = shared.inl
+        rest = _Fit(
+            np.where(known, self.raw - common, 0.0), np.where(known, self.error, np.inf), self.ideal, self.sigma
+        )
+        fitted = rest.binary
+        error = np.hypot(fitted.error, np.where(known, shared.error, np.inf))
+        return _Fit(np.where(known, fitted.raw + common, 0.0), error, self.ideal, self.sigma)
+
     @property
     def inl(self) -> Array:
         """(K,) INL without its line; between and beyond the identified transitions, interpolated and continued."""
@@ -329,7 +347,8 @@ def _held_out(halves: list[list[_Tally]], ideal: Array) -> tuple[dict[Kind, floa
             if not (own.known or shared.known):
                 continue
             plain = _log_likelihood(pair[judge], ideal + _straight(own.line(), ideal))
-            curves = (shared.inl, own.binary.inl, own.inl) if own.known else (shared.inl,)
+            both = (shared.inl, own.binary.inl, own.about(shared).inl, own.inl)
+            curves = both if own.known else both[:1]
             for kind, inl in zip(_KINDS[1:], curves, strict=False):
                 line = _straight(own.line(inl), ideal)  # every output keeps its own: gain and offset are no INL
                 gain = _log_likelihood(pair[judge], ideal + inl + line) - plain
