@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photonic.backends.chip import Chip
+from photonic.errors import ChipError, PhotonicError
 
 
 def symbol_counts(
@@ -34,15 +35,24 @@ def symbol_counts(
     for codes, begin, end in parts:
         low, high = max(begin, data[0]), min(end, data[0] + data[1])
         if low < high:
-            counts[:, :, low:high] = chip.measure(codes, inputs[:, low:high].contiguous(), conditions).counts
+            counts[:, :, low:high] = _measured(chip, codes, inputs[:, low:high], conditions)
     state = chip.state()
     for codes, begin, end in parts:
         where = [k for k in range(begin, end) if not data[0] <= k < data[0] + data[1]]
         if where:
-            counts[:, :, where] = chip.measure(codes, inputs[:, where].contiguous(), conditions).counts
+            counts[:, :, where] = _measured(chip, codes, inputs[:, where], conditions)
             if state:
                 chip.restore(state)
     return counts.flatten(0, 1).permute(2, 0, 1).contiguous().numpy()
+
+
+def _measured(chip: Chip, codes: Tensor, inputs: Tensor, conditions: Mapping[str, float]) -> Tensor:
+    try:
+        return chip.measure(codes, inputs.contiguous(), conditions).counts
+    except PhotonicError:
+        raise
+    except Exception as error:  # whatever a third party's chip raises, its client learns from the error queue
+        raise ChipError(f"{type(error).__name__}: {error}") from error
 
 
 def _parts(weights: Tensor, symbols: int) -> Iterator[tuple[Tensor, int, int]]:

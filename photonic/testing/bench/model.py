@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from photonic.testing.bench.temperature import PowerMeter, TemperatureController
 from photonic.testing.bench.weightbank import WeightBox
 
 Counts = NDArray[np.generic]
+_LEVELS = 2**22  # of one list of tiles, in all boxes
+_READINGS = 2**28  # of one play, symbol by symbol
 
 
 @dataclass
@@ -54,7 +56,9 @@ class Bench:
     disturbance: Disturbance = field(default_factory=Disturbance)
 
     def __post_init__(self) -> None:
-        spec, setup, physics = self.chip.spec, self.setup, self.physics
+        spec, physics = self.chip.spec, self.physics
+        most = max(1, min(self.setup.list_length, _LEVELS // spec.drives))
+        setup = self.setup = replace(self.setup, list_length=most)
         self.drive = Drive.of(spec)
         self.laser = Laser(setup, physics, "V1001")
         self.modulator = Modulator(spec, setup, "V2001", self.play)
@@ -119,6 +123,12 @@ class Bench:
         )
 
     def _check(self, waves: Waveforms, tiles: int) -> None:
+        spec, most = self.chip.spec, self.setup.list_length
+        symbols = tiles * waves.symbols.shape[-1] * max(spec.n_inputs, spec.n_outputs)
+        if tiles > most or symbols > _READINGS:
+            raise ScpiError(
+                -221, f"a play has up to {most} segments and {_READINGS} readings, found {tiles}, {symbols}"
+            )
         for box in self.boxes:
             if box.tiles not in (None, tiles) or (box.tiles is None) != (self.boxes[0].tiles is None):
                 raise ScpiError(-221, f"{tiles} segments are played, the list of {box.name} has {box.tiles} tiles")

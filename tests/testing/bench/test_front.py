@@ -133,6 +133,11 @@ def test_one_setting_has_many_spellings(line: str) -> None:
         ("awg", b"SOUR1:TRAC:DATA " + block(bytes(34)), -222),
         ("awg", b"SOUR1:TRAC:DATA " + block(np.full(64, 256, ">i2").tobytes()), -222),
         ("awg", "INIT;INIT", -213),
+        (
+            "awg",
+            b"SOUR1:TRAC:DATA " + block(bytes(128)) + b";:SOUR:SEQ:REP 65536;:SOUR:SEGM:COUN 2;:INIT;*TRG",
+            -221,
+        ),
         ("digitizer", "TRAC1:DATA?", -230),
         ("digitizer", "ACQ:GAIN 3", -224),
     ],
@@ -182,3 +187,18 @@ def test_levels_are_read_back_in_both_byte_orders() -> None:
     found = ask(bench, "dac-1", "FORM REAL,32;FORM:BORD SWAP", "SOUR:LEV:DATA?", "SOUR6:VOLT?;:SOUR:WRIT:COUN?")
     assert found[1].encode("latin-1") == block(volts.astype("<f4").tobytes())
     assert found[2] == "5.0;1"
+
+
+def test_a_chip_that_fails_is_told_in_the_error_queue() -> None:
+    """Whatever it raises; the instruments go on."""
+    bench = a_bench()
+
+    def broken(*codes: object) -> None:
+        raise ZeroDivisionError("no light")
+
+    bench.chip._measure = broken  # type: ignore[method-assign,assignment]
+    ask(bench, "digitizer", "ACQ:POIN 64;:INIT")
+    wave = block(bytes(128))
+    found = ask(bench, "awg", b"SOUR1:TRAC:DATA " + wave + b";:SOUR:MARK 0,64;:INIT;*TRG", "SYST:ERR?", "*OPC?")
+    assert found == ["", '-300,"Device-specific error; ZeroDivisionError: no light"', "1"]
+    assert ask(bench, "digitizer", "ACQ:STAT?") == ["ARM"]
