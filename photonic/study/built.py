@@ -15,8 +15,13 @@ from photonic.backends.registry import Opener, ParsedSpec
 from photonic.errors import SpecError
 from photonic.models.convert import convert_
 from photonic.models.networks import build_model
-from photonic.study.cell import DIGITAL, PAPER, STUDY, Cell, activation_module
+from photonic.models.studynoise import STUDY_POINTS, InsertionPoints, NoiseModel, StudyNoise
+from photonic.physics.draws import NormalDraws
+from photonic.study.cell import DIGITAL, PAPER, STUDY, Cell, activation_module, code_noise, codes_of
 from photonic.train.loop import seeded_globally
+
+# of a network that the study does not have
+EVERYWHERE = InsertionPoints(before=True, after=True, weights=True)
 
 
 class Built:
@@ -44,6 +49,7 @@ class Built:
             with seeded_globally("study head", cell.seed):
                 _begin_from(self.network, start)
         self._backend: Backend | None = None
+        self._noise: NoiseModel | None = None
         with ExitStack() as stack:
             self._place(cell, stack)
             self._stack = stack.pop_all()
@@ -59,11 +65,14 @@ class Built:
 
     def begin_epoch(self, epoch: int) -> None:
         """Keys the noise of the study by seed and epoch; backends key theirs by call."""
+        if self._noise is not None:
+            self._noise.begin(epoch)
 
     def _place(self, cell: Cell, stack: ExitStack) -> None:
         if cell.backend == STUDY:
-            raise SpecError("the op-for-op noise of the study is not there yet")
-        if cell.backend != DIGITAL:
+            self._noise = NoiseModel(codes_of(cell), code_noise(cell), NormalDraws(), cell.seed)
+            StudyNoise(self.network, STUDY_POINTS.get(cell.network, EVERYWHERE), self._noise)
+        elif cell.backend != DIGITAL:
             spec = spec_of(cell)
             # seeds compare trainings, not chips: device 0 unless the spec string names another
             device = (

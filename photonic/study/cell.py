@@ -90,8 +90,10 @@ class Noise(Record):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.backend in QUANTISED:
-            if self.precision is None or self.ep is None:
-                raise ValueError(f"backend {self.backend!r} needs precision (or bits) and ep")
+            if self.ep is None:
+                raise ValueError(f"backend {self.backend!r} needs ep")
+            if (self.precision is None) is not (self.quantiser == "sign"):
+                raise ValueError("the mid-tread quantiser needs precision (or bits), the sign quantiser has none")
             code_noise(self)
         elif self.precision is not None or self.ep is not None or self.noise != "gaussian" or self.match != "ep":
             raise ValueError(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from photonic.backends.visa import opening
-from photonic.backends.visa.benchfile import BenchFile, read_toml
+from photonic.backends.visa.benchfile import BenchFile
 from photonic.backends.visa.limits import CodeLimits, LaserLimits, PowerBudget, TemperatureLimits, WeightLimits
 from photonic.backends.visa.opening import Access
 from photonic.backends.visa.roles import (
@@ -162,17 +162,16 @@ class Assembly:
 
     def _access(self, box: Box) -> Access:
         bench = self.bench
-        dialect: str | dict[str, Any] = box.dialect
-        if box.dialect.endswith(".toml"):
-            dialect = read_toml(self._folder / box.dialect)
+        own = box.dialect.endswith(".toml")
         return Access(
             name=box.name,
             resource=box.resource,
-            dialect=dialect,
+            dialect=self._folder / box.dialect if own else box.dialect,
             identity=box.identity,
             timeout_s=box.timeout_s,
             visa_backend=box.visa_backend,
             transcript=None if bench.transcript is None else self._folder / bench.transcript,
+            byte_order=box.byte_order,
             message_bytes=box.message_bytes,
         )
 
@@ -191,7 +190,7 @@ class Assembly:
 
     def _inputs(self, box: Box) -> InputModulator:
         low, high = self.bench.chip.input_code_range
-        limits = CodeLimits(low, high, self.bench.idle_code)
+        limits = CodeLimits(low, high, self.bench.idle_code, real=self.bench.chip.input_bits is None)
         return self._openers.open_modulator(
             self._access(box), limits, rate_hz=self.bench.sample_rate_hz, channels=box.own()
         )
@@ -199,7 +198,8 @@ class Assembly:
     def _digitizer(self, box: Box) -> Digitizer:
         low, high = self.bench.chip.count_range
         idle = min(max(0.0, low), high)
-        return self._openers.open_digitizer(self._access(box), CodeLimits(low, high, idle), channels=box.own())
+        limits = CodeLimits(low, high, idle, real=self.bench.chip.adc_bits is None)
+        return self._openers.open_digitizer(self._access(box), limits, channels=box.own())
 
     def _weights(self, box: Box) -> WeightBank:
         section, channels = self.bench.weights, box.own()

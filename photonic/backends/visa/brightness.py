@@ -31,16 +31,45 @@ class Brightness:
         n = np.arange(spec.n_inputs)
         lit = [np.ones_like(n), n % 2 == 0, n < (spec.n_inputs + 1) // 2, n % 4 < 2, n % 3 == 0, (n // 3) % 2 == 0]
         self._lit = np.stack([pattern.astype(np.float64) for pattern in lit])
-        self._last: tuple[bytes, float, Codes] | None = None
+        self._counts = np.broadcast_to(spec.response.counts_per_d, (spec.n_outputs,)).astype(np.float64)
+        self._last: tuple[bytes, float, Codes, Array | None] | None = None
 
-    def codes(self, weights: Codes, gain: float) -> Codes:
-        """(C, N) codes for tiles (R, C, P) at an analog gain."""
+    def codes(self, weights: Codes, gain: float) -> tuple[Codes, Array | None]:
+        """(C, N) codes for tiles (R, C, P) at an analog gain; (M, R x C) contrasts in counts that they must give.
+
+        The data sheet promises no contrasts of a mesh.
+        """
         words = weights.tobytes()
-        if self._last is not None and self._last[0] == words and self._last[1] == gain:
-            return self._last[2]
-        found = self._chosen(weights, gain)
-        self._last = words, gain, found
-        return found
+        if self._last is None or self._last[0] != words or self._last[1] != gain:
+            self._last = words, gain, *self._chosen(weights, gain)
+        return self._last[2], self._last[3]
+
+    def reference(self) -> Array | None:
+        """(M,) contrasts of ``even`` light with ``full_weights`` in counts; None for a mesh."""
+        spec = self._spec
+        if spec.layout == "program":
+            return None
+        weight = float(self.full_weights().flat[0]) / spec.response.weight_code_one
+        return np.asarray(weight * min(1.0, _PART * spec.adc_full_scale) * self._counts)
+
+    def swing(self, weights: Codes, inputs: Codes, gain: float) -> Array:
+        """(M,) most counts by which data and sync symbols must move each output; 0 for a mesh."""
+        spec = self._spec
+        if spec.layout == "program" or not inputs.size:
+            return np.zeros(spec.n_outputs)
+        _, promised = self.codes(weights, gain)
+        levels = modulator.levels(spec.response.inputs, torch.from_numpy(inputs.astype(np.float64))).numpy()
+        low = modulator.levels(spec.response.inputs, torch.tensor([spec.dark_code], dtype=torch.float64)).item()
+        tiles = self._tiles(weights)
+        results = np.einsum("rcmn,cbn->mrcb", tiles, levels - low).reshape(spec.n_outputs, -1)
+        data = np.abs(results).max(1) * np.abs(self._counts) * gain / spec.n_inputs
+        return np.asarray(np.maximum(data, 0.0 if promised is None else np.abs(promised).max(1)))
+
+    def _tiles(self, weights: Codes) -> Array:
+        """(R, C, M, N) nominal weights."""
+        spec, (rows, columns) = self._spec, weights.shape[:2]
+        tiles = weights.astype(np.float64).reshape(rows, columns, spec.n_outputs, spec.n_inputs)
+        return np.asarray(tiles / spec.response.weight_code_one)
 
     def even(self) -> Codes:
         """(1, N) codes of light in all channels that fills the ADC with all weights at +1."""
@@ -57,18 +86,20 @@ class Brightness:
         dtype = np.float64 if spec.code_dtype == torch.float64 else np.int16
         return (codes if spec.weight_bits is None else np.floor(codes)).astype(dtype)[None, None]
 
-    def _chosen(self, weights: Codes, gain: float) -> Codes:
+    def _chosen(self, weights: Codes, gain: float) -> tuple[Codes, Array | None]:
         spec = self._spec
         if spec.layout == "program":
-            return np.repeat(self.even(), weights.shape[1], axis=0)
-        rows, columns = weights.shape[:2]
-        tiles = weights.astype(np.float64).reshape(rows, columns, spec.n_outputs, spec.n_inputs)
-        scale = spec.response.weight_code_one * spec.n_inputs * spec.adc_full_scale / gain
-        results = np.abs(tiles @ self._lit.T) / scale  # (R, C, M, patterns), parts of full scale at level 1
-        most = results.max((0, 2))
+            return np.repeat(self.even(), weights.shape[1], axis=0), None
+        columns = np.arange(weights.shape[1])
+        # (R, C, M, patterns), parts of full scale at level 1
+        results = self._tiles(weights) @ self._lit.T * (gain / (spec.n_inputs * spec.adc_full_scale))
+        most = np.abs(results).max((0, 2))
         level = np.minimum(1.0, _PART / np.maximum(most, 1e-12))  # (C, patterns)
         best = ((results**2).sum((0, 2)) * level**2).argmax(1)
-        return self._of(self._lit[best] * level[np.arange(columns), best][:, None])
+        chosen = level[columns, best]
+        found = results[:, columns, :, best] * (chosen * spec.adc_full_scale)[:, None, None]  # (C, R, M) in D
+        promised = found.transpose(2, 1, 0).reshape(spec.n_outputs, -1) * self._counts[:, None]
+        return self._of(self._lit[best] * chosen[:, None]), promised
 
     def _of(self, levels: Array) -> Codes:
         transfer = self._spec.response.inputs

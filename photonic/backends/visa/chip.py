@@ -29,7 +29,7 @@ from photonic.backends.visa.power import Power
 from photonic.backends.visa.retry import after_rails
 from photonic.backends.visa.warmup import wait_until_warm
 from photonic.backends.visa.watchdog import Watchdog
-from photonic.errors import LabError, PhotonicError, RangeError
+from photonic.errors import LabError, PhotonicError, RangeError, UnstableError
 from photonic.records import Calibration
 
 
@@ -129,21 +129,25 @@ class VisaChip(Chip):
             return counts
         parts = list(blocks(rows, columns, shots, self._player.fits))
         for part in parts:
-            found = self._part(weights, inputs, part, gain)
+            found = self._part(weights, inputs, part, gain, light)
             if len(parts) == 1:
                 return found
             counts[part.rows, part.columns, part.shots] = found
         return counts
 
-    def _part(self, weights: Codes, inputs: Codes, part: Block, gain: float) -> Codes:
+    def _part(self, weights: Codes, inputs: Codes, part: Block, gain: float, light: float) -> Codes:
         codes, shots = weights[part.rows, part.columns], inputs[part.columns, part.shots]
         if shots.shape[1] > 2 * self._learned:
             # the sample clock is known well enough for segments that are not much longer than those it was learned from
             self._learned = shots.shape[1]
             self._player.sampler = learn_timing(self._player, self.bench, self._learned)
-        found = self._player.counts(codes, shots, gain)
+        try:
+            found = self._player.counts(codes, shots, gain, light=light)
+        except UnstableError:
+            self._power.check_light()  # names the cause, where that is the laser
+            raise
         dead = self.bench.digitizer.dead_symbols_after_rail
-        return after_rails(self._player, codes, shots, gain, found, self.spec, dead) if dead else found
+        return after_rails(self._player, codes, shots, gain, light, found, self.spec, dead) if dead else found
 
     def _checked_inputs(self, inputs: Codes) -> Codes:
         if self._unconnected and (inputs[..., self._unconnected] != self.spec.dark_code).any():

@@ -23,8 +23,8 @@ _SIGMAS = 5.0
 def learn_timing(player: Player, bench: BenchFile, shots: int = SPAN) -> Sampler:
     """Finds each output's symbols by sync patterns alone, then reads them as data are read, and checks them.
 
-    The first play begins when ``settle_time_s`` has passed since weights were programmed, the last a few times later;
-    a list of tiles is tried as well, where the weight bank has one.
+    Then programs weights and looks at them twice, when ``settle_time_s`` has passed and a few times later, and tries a
+    list of tiles, where the weight bank has one.
 
     Args:
         player: of the bench.
@@ -40,11 +40,7 @@ def learn_timing(player: Player, bench: BenchFile, shots: int = SPAN) -> Sampler
         shots //= 2
     segment, full = player.segment(shots), bright.full_weights()
     player.forget()  # weights are programmed for the first of these plays
-    records = []
-    for play in range(_PLAYS):
-        if play == _PLAYS - 1:
-            time.sleep(_SETTLED * timing.settle_time_s)
-        records.append(_record(player, bench, bright, full, shots)[:, 0])
+    records = [_record(player, bench, bright, full, shots)[:, 0] for _ in range(_PLAYS)]
     longest = int(np.ceil(timing.max_skew_symbols * timing.samples_per_symbol))
     plays = [learn(record, segment, player.pattern, longest) for record in records]
     sampler = Sampler(skew_of(plays, segment, timing), timing.samples_per_symbol, timing.sample_phase)
@@ -52,14 +48,35 @@ def learn_timing(player: Player, bench: BenchFile, shots: int = SPAN) -> Sampler
     # plays as if they were tiles
     symbols = sampler.take(np.stack(records, axis=1)[outputs], outputs, segment.sync_symbols())
     check_sync(player.reader.read(symbols), timing)
-    _check_settled(player.reader.contrasts(symbols), bench, "")
-    if player.fits(1 + _PLAYS, 1, 1):
-        parked = np.full_like(full, max(0.0, bench.chip.weight_code_range[0]))
-        tiles = np.concatenate([parked, *[full] * _PLAYS], axis=0)
-        record = _record(player, bench, bright, tiles, 1)[outputs, 1:]
-        symbols = sampler.take(record, outputs, player.segment(1).sync_symbols())
-        _check_settled(player.reader.contrasts(symbols), bench, " in a list of tiles")
+    _check_settling(player, bench, bright, sampler, outputs)
     return sampler
+
+
+def _check_settling(
+    player: Player, bench: BenchFile, bright: Brightness, sampler: Sampler, outputs: NDArray[np.intp]
+) -> None:
+    """Compares full weights just after they were programmed, alone and in a list, with what they give later."""
+    full, settle_s = bright.full_weights(), bench.timing.settle_time_s
+    other = np.full_like(full, max(0.0, bench.chip.weight_code_range[0]))
+    sync = player.segment(1).sync_symbols()
+
+    def contrasts(tiles: Codes) -> Array:
+        record = _record(player, bench, bright, tiles, 1)[outputs]
+        return player.reader.contrasts(sampler.take(record, outputs, sync))  # (K, T, 2)
+
+    contrasts(other)
+    early = contrasts(full)
+    time.sleep(_SETTLED * settle_s)
+    later = np.concatenate([contrasts(full) for _ in range(_PLAYS)], axis=1)
+    _compare(early, later, bench, "")
+    if player.fits(1 + _PLAYS, 1, 1):
+        listed = contrasts(np.concatenate([other, *[full] * _PLAYS]))
+        _compare(listed[:, 1:2], later, bench, " in a list of tiles")
+    promised = bright.reference()
+    if promised is not None:
+        found = promised.copy()
+        found[outputs] = later.mean((1, 2))
+        player.presence.learn(found, promised)
 
 
 def _record(player: Player, bench: BenchFile, bright: Brightness, tiles: Codes, shots: int) -> Codes:
@@ -82,16 +99,16 @@ def read_reference(player: Player, bench: BenchFile, sampler: Sampler) -> Array:
     return np.asarray(player.reader.contrasts(symbols).mean((1, 2)))
 
 
-def _check_settled(contrasts: Array, bench: BenchFile, where: str) -> None:
-    """Compares the first play with the last one, (K, plays, 2) contrasts."""
-    change = contrasts[:, -1].mean(-1) - contrasts[:, 0].mean(-1)
-    # begin and end of the same play differ by noise alone, were weights settled
-    noise = contrasts[:, 1:, 0] - contrasts[:, 1:, 1]
-    size = float(np.sqrt((contrasts[:, 1:].mean((1, 2)) ** 2).mean()))
-    moved, error = float(np.sqrt((change**2).mean())), float(np.sqrt((noise**2).mean() / 2))
+def _compare(early: Array, later: Array, bench: BenchFile, where: str) -> None:
+    """Contrasts (K, 1, 2) of the first play with those (K, plays, 2) of later ones."""
+    change = early.mean((1, 2)) - later.mean((1, 2))
+    # begin and end of a later play differ by noise alone
+    noise = later[..., 0] - later[..., 1]
+    size, moved = float(np.sqrt((later.mean((1, 2)) ** 2).mean())), float(np.sqrt((change**2).mean()))
+    error = float(np.sqrt((noise**2).mean() / 2))
     if not moved <= bench.timing.max_unsettled * size + _SIGMAS * error:
         raise TimingError(
-            f"the response changes by {moved / max(size, 1e-30):.1%} after timing.settle_time_s "
-            f"({bench.timing.settle_time_s:g} s) has passed, the bench allows {bench.timing.max_unsettled:.1%}: "
-            f"weights have not settled{where}; raise timing.settle_time_s"
+            f"the response{where} is {moved / max(size, 1e-30):.1%} away from where it settles, after "
+            f"timing.settle_time_s ({bench.timing.settle_time_s:g} s); the bench allows "
+            f"{bench.timing.max_unsettled:.1%}: weights have not settled; raise timing.settle_time_s"
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from photonic.backends.visa.assembly import Instruments
 from photonic.backends.visa.benchfile import BenchFile
 from photonic.backends.visa.brightness import Brightness
+from photonic.backends.visa.presence import Presence
 from photonic.backends.visa.timing import Sampler, SyncReader, check_sync
 from photonic.backends.visa.waveform import Segment, sync_pattern, waveforms
 from photonic.errors import LabError
@@ -38,6 +39,7 @@ class Player:
         self.pattern = sync_pattern(bench.timing.sync_symbols)
         self.reader = SyncReader(self.pattern)
         self._brightness = Brightness(bench.spec)
+        self.presence = Presence(bench.timing, bench.chip.n_outputs)
         self._held: Array | None = None
         self._configured: tuple[int, int, float] | None = None
         self._list_length = instruments.weights.list_length
@@ -77,8 +79,15 @@ class Player:
             and (tiles == 1 or tiles <= self._list_length)
         )
 
-    def counts(self, weights: Codes, inputs: Codes, gain: float, *, spacing: int = 0) -> Codes:
+    def counts(self, weights: Codes, inputs: Codes, gain: float, *, light: float = 1.0, spacing: int = 0) -> Codes:
         """Counts (R, C, B, M) of weights (R, C, P) and inputs (C, B, N), which fit one play.
+
+        Args:
+            weights: (R, C, P) codes.
+            inputs: (C, B, N) codes.
+            gain: analog.
+            light: relative laser power.
+            spacing: dark symbols after each shot.
 
         Raises:
             LabError: an instrument failed, or symbols are not where they must be.
@@ -88,13 +97,18 @@ class Player:
             raise LabError("the delays of the outputs are not known; open the bench again")
         rows, columns, _ = weights.shape
         segment = self.segment(inputs.shape[1], spacing)
-        bright = self._brightness.codes(weights, gain)
+        bright, promised = self._brightness.codes(weights, gain)
         blocks = []
         for outputs, record in self.records(weights, inputs, bright, segment, gain):
-            check_sync(
-                self.reader.read(sampler.take(record, outputs, segment.sync_symbols())),
-                self._bench.timing,
-            )
+            sync = self.reader.read(sampler.take(record, outputs, segment.sync_symbols()))
+            check_sync(sync, self._bench.timing)
+            if light:
+                must = None if promised is None else promised[outputs] * light
+                key = np.array([gain, light, outputs[0], rows, columns]).tobytes()
+                self.presence.check(sync.contrast, must, outputs, key)
+                self.presence.check_alive(
+                    record, outputs, lambda: light * self._brightness.swing(weights, inputs, gain)
+                )
             blocks.append(self._shots(sampler, record, outputs, segment))
         found = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=0)
         # (M, T, B) -> (R, C, B, M)
@@ -130,6 +144,7 @@ class Player:
         else:
             # while weights settle, waveforms go to other instruments
             self._held = None
+            self.presence.forget()
             self._instruments.crew.each([lambda: self._program(levels), upload])
             self._held = levels
         found = []

@@ -102,6 +102,19 @@ class Power:
         self._laser_power = relative
         self._sleep_if(self._bench.laser.settle_time_s)
 
+    def check_light(self) -> None:
+        """Whether all lasers are on and may be.
+
+        Raises:
+            InterlockError: the interlock is open.
+            LabError: a laser is off.
+        """
+        for laser in self._instruments.lasers:
+            if not laser.interlock_closed():
+                raise InterlockError(f"the interlock of {laser.name} has opened; close it, then measure again")
+            if not laser.enabled():
+                raise LabError(f"{laser.name} has gone off by itself")
+
     def check_taps(self) -> dict[str, float]:
         """Optical powers by name.
 

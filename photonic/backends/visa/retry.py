@@ -10,7 +10,14 @@ from photonic.records import ChipSpec
 
 
 def after_rails(
-    player: Player, weights: Codes, inputs: Codes, gain: float, counts: Codes, spec: ChipSpec, dead: int
+    player: Player,
+    weights: Codes,
+    inputs: Codes,
+    gain: float,
+    light: float,
+    counts: Codes,
+    spec: ChipSpec,
+    dead: int,
 ) -> Codes:
     """Counts (R, C, B, M) in which those within ``dead`` shots after a rail of the same output are measured anew.
 
@@ -34,7 +41,7 @@ def after_rails(
     found = np.empty((rows, columns, most, counts.shape[-1]), dtype=counts.dtype)
     for part in blocks(rows, columns, most, lambda r, c, b: player.fits(r, c, b, dead)):
         found[part.rows, part.columns, part.shots] = player.counts(
-            weights[part.rows, part.columns], some[part.columns, part.shots], gain, spacing=dead
+            weights[part.rows, part.columns], some[part.columns, part.shots], gain, light=light, spacing=dead
         )
     merged = counts.copy()
     for c in range(columns):

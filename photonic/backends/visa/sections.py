@@ -158,10 +158,18 @@ class Timing(Record):
     settle_time_s: float = Field(ge=0, description="after one programming of weights")
     max_skew_symbols: float = Field(default=2.0, ge=0, description="longest delay of an output that is looked for")
     max_memory: float = Field(
-        default=0.05, gt=0, lt=0.5, description="largest part of a step between symbols that the sampled phase misses"
+        default=0.01, gt=0, lt=0.5, description="largest part of a step between symbols that the sampled phase misses"
     )
     max_unsettled: float = Field(
         default=0.03, gt=0, lt=0.5, description="largest change of a tile's response from begin to end of a segment"
+    )
+    max_response_error: float = Field(
+        default=0.25,
+        gt=0,
+        description="largest relative error of the response against the data sheet, over all outputs",
+    )
+    max_response_change: float = Field(
+        default=0.1, gt=0, description="largest relative change of the response while weights stay the same"
     )
     silent_outputs: tuple[int, ...] = Field(
         default=(), description="outputs known not to answer; others that do not answer are an error"

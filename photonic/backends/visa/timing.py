@@ -3,8 +3,8 @@
 The sync symbols of a segment, read as the data are, follow ``a + h_next p[k+1] + h_0 p[k] + h_prev p[k-1]`` with the
 known pattern p. ``h_prev`` is what a count still has of the symbol before (sampled before it has settled), ``h_next``
 what it has of the one after (sampled too late); their sum ``c`` is the settled contrast. One play says little of one
-output, so that all tiles and outputs are pooled, weighted by their contrast; limits are five standard errors wide,
-these taken as if the noise of all outputs of a tile were one (laser noise is). Where no light can be
+output, so that all tiles and outputs are pooled, weighted by their contrast. Limits are five standard errors wide; these
+are taken from what the fit leaves of that pooled signal, for outputs share noise (the laser's). Where no light can be
 seen, nothing is said.
 """
 
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from photonic.backends.visa.sections import Timing
 from photonic.backends.visa.waveform import Segment, sync_design
@@ -92,15 +94,17 @@ def _stride(places: NDArray[np.intp]) -> int | None:
 
 
 class Sync(NamedTuple):
-    """What the sync symbols of a play say; sums over Q = outputs x tiles.
+    """What the sync symbols of a play say, pooled over outputs and tiles.
 
     Attributes:
+        contrast: (K, T) counts.
         seen: whether there is light enough to say anything.
-        before: part of a step between symbols that is still missing, pooled; its standard error.
-        after: part of the next symbol's step that is there already; its standard error.
+        before: part of a step between symbols that is still missing; how far that may be by chance.
+        after: part of the next symbol's step that is there already; likewise.
         drift: relative change of the contrast from the begin to the end of a segment, rms, noise taken off; its bound.
     """
 
+    contrast: Array
     seen: bool
     before: tuple[float, float] = (0.0, 0.0)
     after: tuple[float, float] = (0.0, 0.0)
@@ -121,6 +125,7 @@ class SyncReader:
         covariance = np.linalg.inv(self._design.T @ self._design)
         sums = np.array([0.0, 1.0, 1.0, 1.0])
         self._contrast = float(sums @ covariance @ sums)  # variance of c, of unit noise
+        self._quantiles: dict[int, float] = {}
         self._tap = covariance[1, 1], covariance[3, 3]
         self._with = float(covariance[1] @ sums), float(covariance[3] @ sums)
 
@@ -134,25 +139,34 @@ class SyncReader:
         taps = values @ self._inverse.T
         rest = values - taps @ self._design.T
         outputs, tiles = values.shape[:2]
-        freedom = rest.size // len(self.pattern) * (len(self.pattern) - 4)
-        noise = float((rest**2).sum()) / freedom
+        freedom = len(self.pattern) - 4
+        noise = float((rest**2).sum()) / (2 * outputs * tiles * freedom)
         contrast = taps[..., 1:].sum(-1)
         power, expected = float((contrast**2).sum()), 2 * outputs * tiles * self._contrast * noise
         if power <= _SEEN**2 * max(expected, 1e-12 * float((values**2).sum())):
-            return Sync(False)
+            return Sync(contrast.mean(-1), False)
         signal = power - expected
+        # noise of the weighted sum over outputs, whatever they have in common, from what is left of it
+        common = np.einsum("kth,kths->ths", contrast, rest)
+        shared = float((common**2).sum()) / freedom
+        sigmas = self._sigmas(2 * tiles * freedom)
 
         def part(index: int) -> tuple[float, float]:
-            tap, common = taps[..., 1 + 2 * index], self._with[index]
-            value = (float((tap * contrast).sum()) - 2 * outputs * tiles * common * noise) / signal
-            return value, float(np.sqrt(noise * self._tap[index] * outputs * power)) / signal
+            tap, bias = taps[..., 1 + 2 * index], 2 * outputs * tiles * self._with[index] * noise
+            value = (float((tap * contrast).sum()) - bias) / signal
+            return value, sigmas * float(np.sqrt(max(shared, noise * power) * self._tap[index])) / signal
 
-        change = contrast[..., 0] - contrast[..., 1]
-        by_noise = 2 * outputs * tiles * self._contrast * noise
         # change is that of one contrast: compare it with the mean power of one
+        change, by_noise = contrast[..., 0] - contrast[..., 1], expected
         excess = (float((change**2).sum()) - by_noise) / (signal / 2)
         bound = by_noise * SIGMAS * float(np.sqrt(2 / tiles)) / (signal / 2)
-        return Sync(True, part(1), part(0), (excess, bound))
+        return Sync(contrast.mean(-1), True, part(1), part(0), (excess, bound))
+
+    def _sigmas(self, freedom: int) -> float:
+        """Student's quantile with as few false alarms as five standard errors of a known noise have."""
+        if freedom not in self._quantiles:
+            self._quantiles[freedom] = float(student.isf(norm.sf(SIGMAS), freedom))
+        return self._quantiles[freedom]
 
 
 def check_sync(found: Sync, timing: Timing) -> None:
@@ -164,10 +178,10 @@ def check_sync(found: Sync, timing: Timing) -> None:
     if not found.seen:
         return
     for (part, error), what in ((found.before, "before"), (found.after, "after")):
-        if not abs(part) <= timing.max_memory + SIGMAS * error:
+        if not abs(part) <= timing.max_memory + error:
             raise TimingError(
-                f"the sampled phase has {part:.1%} (± {error:.1%}) of the symbol {what} it, the bench allows "
-                f"{timing.max_memory:.1%}: symbols are not where they must be, or have not settled; check "
+                f"the sampled phase has {part:.1%} (by chance up to {error:.1%}) of the symbol {what} it, the bench "
+                f"allows {timing.max_memory:.1%}: symbols are not where they must be, or have not settled; check "
                 "timing.sample_phase and timing.symbol_rate_hz, the trigger, and the sample clocks"
             )
     excess, bound = found.drift

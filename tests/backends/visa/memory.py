@@ -6,6 +6,7 @@ not waited for.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,7 @@ class Rig:
     gain: float = 1.0
     tiles: int = 1
     record: Codes | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         spec = self.bench.chip
@@ -228,11 +230,11 @@ class Source(Item):
         assert waveforms.shape[0] == len(self.rows)
         assert waveforms.shape[1] <= rig.source_samples
         assert waveforms.shape[1] % rig.granularity == 0
-        if rig.waves.shape[1] != waveforms.shape[1] or rig.waves.dtype != waveforms.dtype:
-            rig.waves = np.full((rig.bench.chip.n_inputs, waveforms.shape[1]), rig.bench.idle_code).astype(
-                waveforms.dtype
-            )
-        rig.waves[self.rows] = waveforms
+        with rig.lock:  # several sources load at once
+            if rig.waves.shape[1] != waveforms.shape[1] or rig.waves.dtype != waveforms.dtype:
+                empty = np.full((rig.bench.chip.n_inputs, waveforms.shape[1]), rig.bench.idle_code)
+                rig.waves = empty.astype(waveforms.dtype)
+            rig.waves[self.rows] = waveforms
         rig.shape, rig.marker = (segments, repeats), marker
 
     def park(self) -> None:
@@ -273,9 +275,10 @@ class Bank(Item):
         self._check(levels_v)
         self.rig.say(self.name, "program_list", (len(levels_v), dwell_s))
         assert len(levels_v) <= self.list_length
-        if self.rig.list_v is None or len(self.rig.list_v) != len(levels_v):
-            self.rig.list_v = np.zeros((len(levels_v), self.rig.bench.chip.drives))
-        self.rig.list_v[:, self.rows] = levels_v
+        with self.rig.lock:
+            if self.rig.list_v is None or len(self.rig.list_v) != len(levels_v):
+                self.rig.list_v = np.zeros((len(levels_v), self.rig.bench.chip.drives))
+            self.rig.list_v[:, self.rows] = levels_v
 
     def writes(self) -> int | None:
         return None
