@@ -239,8 +239,8 @@ class ScpiSession:
         if found != marked:
             raise ProtocolError(
                 f"{self.name}: expected {marked} in {self.protocol.mark}, found {found}: the answer belongs to another "
-                "message, or the instrument was switched off and on and has lost its settings, or another program talks "
-                "to it"
+                "message, or the instrument was switched off and on and has lost its settings, or another program "
+                "talks to it"
             )
 
     def _check(self, commands: Sequence[Command], answers: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from photonic.backends.visa.owner import Owner, owned
 from photonic.backends.visa.replies import parse_bool, parse_count, parse_number
 from photonic.backends.visa.roles import Identity, Setting
 from photonic.backends.visa.session import ScpiSession
-from photonic.errors import DisconnectedError, InstrumentTimeoutError, ProtocolError, SpecError
+from photonic.errors import DisconnectedError, ProtocolError, SpecError
 
 T = TypeVar("T")
 
@@ -75,10 +75,13 @@ class ScpiDriver:
         return channel + self._dialect.first_channel
 
     def _insist(self, job: Callable[[], T]) -> T:
-        """A job that may be done twice, once more over a new connection where the first one was in doubt."""
+        """A job that may be done twice: once more over a new connection, where the old one was found closed or wrong.
+
+        A timeout is not waited for again.
+        """
         try:
             return job()
-        except (InstrumentTimeoutError, DisconnectedError, ProtocolError):
+        except (DisconnectedError, ProtocolError):
             return job()
 
 

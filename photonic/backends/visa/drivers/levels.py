@@ -12,9 +12,9 @@ from photonic.backends.visa.dialect import Dialect, WeightTable, query_of
 from photonic.backends.visa.drivers.base import commands, each_channel
 from photonic.backends.visa.drivers.ramp import Array
 from photonic.backends.visa.messages import Command, ask
-from photonic.backends.visa.replies import parse_number, parse_numbers
+from photonic.backends.visa.replies import OVER_RANGE, parse_number, parse_numbers
 from photonic.backends.visa.session import ScpiSession
-from photonic.errors import ReadbackError
+from photonic.errors import ProtocolError, ReadbackError
 
 
 class ScpiLevels:
@@ -151,7 +151,11 @@ class ScpiLevels:
         """(channels of the instrument,) volts."""
         found = self._wire(np.empty(self._present))
         self._session.run([Command(query_of(self._table.levels), into=raw_bytes(found))], preamble=self._preamble())
-        return found.astype(np.float64)
+        levels = found.astype(np.float64)
+        if not (np.abs(levels) < OVER_RANGE).all():  # NaN compares false
+            self._session.close()
+            raise ProtocolError(f"{self.name}: expected levels in volts, found numbers that are none")
+        return levels
 
     def _mode(self, template: str) -> list[Command]:
         texts = each_channel(template, self._numbers()) if template else []

@@ -29,7 +29,6 @@ from photonic.errors import (
     DisconnectedError,
     IdentityError,
     InstrumentError,
-    InstrumentTimeoutError,
     LimitError,
     ProtocolError,
     ReadbackError,
@@ -304,5 +303,5 @@ class QontrolWeights:
     def _safe(self) -> None:
         try:
             self.__ramps[0].to_safe()
-        except (InstrumentTimeoutError, DisconnectedError, ProtocolError):
+        except (DisconnectedError, InstrumentError, ProtocolError):
             self.__ramps[0].to_safe()

@@ -86,7 +86,7 @@ class ScpiWeights(ScpiDriver):
     def program(self, levels_v: NDArray[np.float64]) -> None:
         """As the protocol says."""
         self._came_from_list()
-        self.__ramp().to(levels_v, self._counted())
+        self.__ramp().to(levels_v, self._used())
         self._owner.sleep(self._settle_s)
 
     @owned
@@ -95,7 +95,7 @@ class ScpiWeights(ScpiDriver):
         if len(levels_v) > self._list_length:
             raise LimitError(f"{self.name}: its list holds {self._list_length} tiles, found {len(levels_v)}")
         self._came_from_list()
-        levels = self.__ramp().admit_list(levels_v, dwell_s, self._counted())
+        levels = self.__ramp().admit_list(levels_v, dwell_s, self._used())
         self._listed = True
         self.__levels().write_list(levels, dwell_s)
 
@@ -115,7 +115,7 @@ class ScpiWeights(ScpiDriver):
     def disable(self) -> None:
         """As the protocol says."""
         self._came_from_list()
-        self.__ramp().to(self.__ramp().safe())
+        self.__ramp().to(self.__ramp().safe(), self._used())
         if self._table.output:
             self._set(self._table.output, state="OFF")
 
@@ -150,6 +150,10 @@ class ScpiWeights(ScpiDriver):
 
     def _counted(self) -> int | None:
         return self._count(self._table.writes) if self._table.writes else None
+
+    def _used(self) -> int | None:
+        """Programmings so far, asked only where they are limited."""
+        return None if self.__limits.writes_max is None else self._counted()
 
     def _recorded(self) -> Mapping[str, str]:
         table = self._table
