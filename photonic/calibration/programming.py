@@ -20,7 +20,7 @@ _MOST_KNOTS = 257
 _TURNS = 12
 _TRIES = 6  # of a step, ever shorter
 _DAMPING = 1e-6
-_SETTLED = 3e-5  # of the misfit, from one turn to the next
+_SETTLED = 5e-6  # of the misfit, from one turn to the next
 FAR = 1e6  # a target as far away as this makes the neighbours' part a sum
 
 Offsets = tuple[tuple[int, int], ...]

@@ -14,10 +14,10 @@ from photonic.backends.base import Backend
 from photonic.backends.registry import Opener, ParsedSpec
 from photonic.errors import SpecError
 from photonic.models.convert import convert_
-from photonic.models.networks import build_model
+from photonic.models.networks import STUDY_NETWORKS, build_model, build_study_network, mlp
 from photonic.models.studynoise import STUDY_POINTS, InsertionPoints, NoiseModel, StudyNoise
 from photonic.physics.draws import NormalDraws
-from photonic.study.cell import DIGITAL, PAPER, STUDY, Cell, activation_module, code_noise, codes_of
+from photonic.study.cell import DIGITAL, PAPER, PARAMETERS, STUDY, Cell, activation_module, code_noise, codes_of
 from photonic.train.loop import seeded_globally
 
 # of a network that the study does not have
@@ -95,14 +95,23 @@ def network_of(cell: Cell, shape: tuple[int, int, int], n_classes: int) -> nn.Mo
     """The plain network, without noise; weights come from torch's global generator.
 
     Raises:
-        SpecError: no such network, or one that these images do not fit.
+        SpecError: no such network, a depth that it does not have, or images or an activation that do not fit.
     """
-    network = build_model(cell.network, shape, n_classes, "relu")
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.ReLU):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, activation_module(cell))
-    return network
+    depths = {name: getattr(cell, name) for name in ("n_conv", "n_linear", "depth")}
+
+    def activation() -> nn.Module:
+        return activation_module(cell)
+
+    if cell.network in STUDY_NETWORKS:
+        return build_study_network(cell.network, shape, n_classes, activation, **depths)
+    given = [name for name, value in depths.items() if value is not None]
+    if given:
+        raise SpecError(f"{cell.network} takes no {', '.join(given)}; the study's networks do")
+    if cell.network == "mlp":
+        return mlp(shape, n_classes, activation)
+    if any(getattr(cell, name) != Cell.model_fields[name].default for name in PARAMETERS):
+        raise SpecError(f"{cell.network} takes activations by name alone; those with parameters go into the study's")
+    return build_model(cell.network, shape, n_classes, cell.activation)
 
 
 def spec_of(cell: Cell) -> str:

@@ -19,6 +19,7 @@ from photonic.records import Record
 # how a cell's products are computed where this is not a spec string
 STUDY, PAPER, DIGITAL = "study", "paper", "digital"
 QUANTISED = (STUDY, PAPER)
+OF_STUDY = ("precision", "quantiser", "ep", "noise", "match")
 HASH_DIGITS = 16
 
 
@@ -95,9 +96,9 @@ class Noise(Record):
             if (self.precision is None) is not (self.quantiser == "sign"):
                 raise ValueError("the mid-tread quantiser needs precision (or bits), the sign quantiser has none")
             code_noise(self)
-        elif self.precision is not None or self.ep is not None or self.noise != "gaussian" or self.match != "ep":
+        elif any(getattr(self, name) != Noise.model_fields[name].default for name in OF_STUDY):
             raise ValueError(
-                f"backend {self.backend!r} takes no precision, ep, noise or match: they belong to 'study' and 'paper'; "
+                f"backend {self.backend!r} takes no {', '.join(OF_STUDY)}: they belong to 'study' and 'paper'; "
                 "give it a [[grid]] of its own"
             )
         return self
