@@ -4,8 +4,8 @@ The sync symbols of a segment, read as the data are, follow ``a + h_next p[k+1] 
 known pattern p. ``h_prev`` is what a count still has of the symbol before (sampled before it has settled), ``h_next``
 what it has of the one after (sampled too late); their sum ``c`` is the settled contrast. One play says little of one
 output, so that all tiles and outputs are pooled, weighted by their contrast. Limits are five standard errors wide;
-these are taken from what the fit leaves of that pooled signal, for outputs share noise (the laser's). Where no light can be
-seen, nothing is said.
+these are taken from what the fit leaves of that pooled signal, for outputs share noise (the laser's). Where no light
+can be seen, nothing is said.
 """
 
 from __future__ import annotations
