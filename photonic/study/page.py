@@ -146,7 +146,7 @@ def _said(
     return [
         paragraph(
             f"Differences to {reference} at the last epoch, seed by seed: equal seeds have equal first weights, "
-            f"batches and dropout. Of {count} differences the 95 % intervals of {decided} leave out 0; if there were no "
+            f"batches and dropout. Of {count} differences the 95 % intervals of {decided} leave out 0; were there no "
             f"difference anywhere, about {0.05 * count:.1f} would. Intervals are Student's t over seeds."
         ),
         table("Comparisons", columns, rows),
