@@ -21,7 +21,7 @@ class Transcript:
     """The last exchanges of all instruments; safe under threads.
 
     An entry has ``number``, ``time_s`` (the bench's), ``instrument``, ``message`` (text, a block as ``#<bytes>``),
-    ``blocks`` (bytes and CRC-32 of each), ``noted`` (what the instrument understood: lowest and highest level of each
+    ``blocks`` (bytes and Adler-32 of each), ``noted`` (what the instrument understood: lowest and highest level of each
     setting of levels, largest step, sum of squares), ``errors`` (that the message made), ``reply`` and its ``sent``
     blocks, ``faults`` (that happened to it).
     """
@@ -73,4 +73,4 @@ def _text(message: Message) -> str:
 
 
 def _summary(block: memoryview) -> dict[str, int]:
-    return {"bytes": len(block), "crc32": zlib.crc32(block)}
+    return {"bytes": len(block), "adler32": zlib.adler32(block)}
