@@ -5,7 +5,7 @@
 
 ``transport``: waveforms of many channels uploaded and fetched through a driver's session (PyVISA, pyvisa-py), and the
 same bytes in the same messages through a plain socket, to and from the same server, by turns. The server only counts
-bytes: what is measured is the way, not an instrument.
+bytes: what is measured is the way, not an instrument. ``roundtrip``: see ``roundtrip.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from roundtrip import roundtrip
 
 from photonic.backends.visa.blocks import header, raw_bytes
 from photonic.backends.visa.messages import Command, Exchange, Protocol, pieces
@@ -153,7 +154,7 @@ def _ratio(plain: Callable[[], object], ours: Callable[[], object], size: int) -
     return middle_one, low, high, size / statistics.median(times)
 
 
-PARTS: dict[str, Callable[[], None]] = {"transport": transport}
+PARTS: dict[str, Callable[[], None]] = {"transport": transport, "roundtrip": roundtrip}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
