@@ -26,6 +26,7 @@ Every message says what was expected, what was found and what to do::
     │       ├── LimitError              beyond an absolute limit; nothing was sent
     │       ├── InterlockError          the interlock is open, or nobody consented to light
     │       ├── TimingError             symbols that are not where they must be in a record
+    │       ├── ResponseError           light, gain or an output that is not as it must be
     │       ├── UnstableError           no steady reading by the end of the warm-up
     │       └── UnsafeError             outputs that could not be made safe, named one by one
     ├── CalibrationError     a calibration that does not belong to the chip, or cannot be made or used
@@ -152,6 +153,10 @@ class InterlockError(LabError):
 
 class TimingError(LabError):
     """Symbols are not where they must be in a record: a wrong delay, phase or sample clock."""
+
+
+class ResponseError(LabError):
+    """Light is gone, the response has another size than it must have, or an output does not answer."""
 
 
 class UnstableError(LabError):

@@ -29,7 +29,7 @@ from photonic.backends.visa.power import Power
 from photonic.backends.visa.retry import after_rails
 from photonic.backends.visa.warmup import wait_until_warm
 from photonic.backends.visa.watchdog import Watchdog
-from photonic.errors import LabError, PhotonicError, RangeError, UnstableError
+from photonic.errors import LabError, PhotonicError, RangeError, ResponseError
 from photonic.records import Calibration
 
 
@@ -143,7 +143,7 @@ class VisaChip(Chip):
             self._player.sampler = learn_timing(self._player, self.bench, self._learned)
         try:
             found = self._player.counts(codes, shots, gain, light=light)
-        except UnstableError:
+        except ResponseError:
             self._power.check_light()  # names the cause, where that is the laser
             raise
         dead = self.bench.digitizer.dead_symbols_after_rail

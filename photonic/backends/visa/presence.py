@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photonic.backends.visa.sections import Timing
-from photonic.errors import LabError, UnstableError
+from photonic.errors import ResponseError
 
 Array = NDArray[np.float64]
 _SIGMAS = 5.0
@@ -53,7 +53,7 @@ class Presence:
             key: names the settings that the play was made with.
 
         Raises:
-            UnstableError: too large or too small.
+            ResponseError: too large or too small.
         """
         if promised is not None and contrasts.size >= _ENOUGH:
             expected = promised * self.gains[outputs][:, None]
@@ -73,7 +73,7 @@ class Presence:
             swing: gives (M,) by how many counts each output must move at least once.
 
         Raises:
-            LabError: such an output.
+            ResponseError: such an output.
         """
         still = record.max((1, 2)) == record.min((1, 2))
         still[np.isin(outputs, self._timing.silent_outputs)] = False
@@ -82,7 +82,7 @@ class Presence:
         must = swing()[outputs] * np.abs(self.gains[outputs])
         dead = outputs[still & (must >= _SWING)]
         if dead.size:
-            raise LabError(
+            raise ResponseError(
                 f"output {', '.join(map(str, dead[:8]))} reads {int(record[outputs == dead[0]].flat[0])} all the time, "
                 f"though it must move by {float(must[outputs == dead[0]][0]):.0f} counts; is its receiver connected? "
                 "One that is known not to answer goes into timing.silent_outputs"
@@ -96,7 +96,7 @@ class Presence:
         rest = float(((contrasts - size * expected) ** 2).sum()) / max(1, contrasts.size - 1)
         error = float(np.sqrt(rest / power))
         if not abs(size - 1) <= bound + _SIGMAS * error:
-            raise UnstableError(
+            raise ResponseError(
                 f"the response is {size:.2f} (± {error:.2f}) of {what}, the bench allows a change of {bound:.0%}: "
                 "light, gain or coupling have changed; calibrate again"
             )
