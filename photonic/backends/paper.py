@@ -8,21 +8,21 @@ noise operation for operation is ``photonic.models.studynoise``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from photonic.backends.base import Backend, ConvGeometry, Pullback
+from photonic.backends.base import Backend, ConvGeometry
 from photonic.backends.chip import Usage
-from photonic.backends.encoding import check_finite
 from photonic.backends.streams import CallStreams
-from photonic.errors import ChipError, SpecError
+from photonic.errors import ChipError, RecomputeError, SpecError
 from photonic.physics.codenoise import CodeNoise
 from photonic.physics.codes import LIMIT, Codes, MidTread, SignCodes, precision_of
 from photonic.physics.errorprobability import mean_variance, noise_of_error_probability, noise_of_variance
+from photonic.physics.straightthrough import straight_through, within_limits
 from photonic.records import BackendSpec
 
 QUANTISERS = ("mid-tread", "sign")
@@ -119,28 +119,12 @@ class PaperOptions:
         )
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A tensor that went through a converter.
-
-    Attributes:
-        value: as the product has it.
-        clamped: what was clamped to [-1, 1], which decides where a gradient passes; None: everywhere.
-    """
-
-    value: Tensor
-    clamped: Tensor | None = None
-
-    def back(self, grad: Tensor) -> Tensor:
-        """The gradient before the converter."""
-        return grad if self.clamped is None else grad * (self.clamped.abs() <= LIMIT)
-
-
 class PaperBackend(Backend):
-    """Clamp, reduced precision and noise around each product, and on its weight.
+    """Clamp, reduced precision and noise around each product, and on its weight; differentiable as the study is.
 
-    ``gradient="ideal"`` is that of the exact product, straight through; ``gradient="study"`` that of the noisy operands
-    of the same call, with the clamps' masks on inputs and outputs.
+    Backward is autograd's: straight through precision and noise, with the noisy operands of the same call; the clamps
+    of inputs and outputs stop gradients beyond [-1, 1], that of weights does not. (With the exact product's gradient in
+    its place, networks whose outputs are clamped do not learn.) What is not finite becomes NaN.
 
     Args:
         options: what the spec string says.
@@ -151,82 +135,73 @@ class PaperBackend(Backend):
         SpecError: an option that cannot be honoured.
     """
 
-    results_are_new = True
-
     def __init__(self, options: PaperOptions, *, seed: int = 0, purpose: str = "run") -> None:
         options.check()
         self.options, self.codes, self.noise = options, options.codes(), options.code_noise()
-        super().__init__(BackendSpec(name=options.text(), gradients=("ideal", "study")))
+        super().__init__(BackendSpec(name=options.text(), differentiable=True))
         self._streams = CallStreams("paper", seed, purpose)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code cannot own a generator
     def _matmul(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self._product(x, weight)[0].value.to(x.dtype)
+        return self._converted(x, weight, lambda seen, programmed: seen @ programmed.mT)
 
-    def _matmul_vjp(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Pullback]:
-        if not (x.numel() and weight.numel()):
-            return super()._matmul_vjp(x, weight)
-        self._check_open()
-        y, seen, programmed = self._product(x, weight)
-
-        def pullback(grad: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-            wide = y.back(grad.to(y.value.dtype))
-            dx = seen.back(wide @ programmed.value).to(x.dtype) if needs[0] else None
-            return dx, (wide.mT @ seen.value).to(weight.dtype) if needs[1] else None
-
-        return y.value.to(x.dtype), pullback
-
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # likewise
     def _convolve(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
         native = torch.nn.functional.conv1d if weight.ndim == 3 else torch.nn.functional.conv2d
-        g = geometry
-        with self._session.lock:
-            self._begin_call()
-            seen, programmed = self._operands(x, weight)
-            exact = native(seen.value, programmed.value, None, g.stride, g.padding, g.dilation, g.groups)
-            y = self._out(exact)
-        return y.value.to(x.dtype)
+        rest = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+        return self._converted(x, weight, lambda seen, programmed: native(seen, programmed, None, *rest))
 
-    def _product(self, x: Tensor, weight: Tensor) -> tuple[_Read, _Read, _Read]:
-        """y, x and weight as they were read, fed in and programmed; in float32 or wider."""
-        with self._session.lock:
-            self._begin_call()
-            seen, programmed = self._operands(x, weight)
-            return self._out(seen.value @ programmed.value.mT), seen, programmed
-
-    def _begin_call(self) -> None:
-        self._streams.begin_call()
-        self._record(Usage(calls=1))
-
-    def _operands(self, x: Tensor, weight: Tensor) -> tuple[_Read, _Read]:
+    def _converted(self, x: Tensor, weight: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """A product between converters, in float32 or wider, in x's dtype."""
+        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - torch.utils.checkpoint asks it too
+            raise RecomputeError(
+                f"layer {self.site.name or '(unnamed)'} ran again inside backward, as activation checkpointing does: "
+                "it would have other noise. Take this layer out of the checkpoint"
+            )
         wide = torch.promote_types(x.dtype, torch.float32)
-        x, weight = x.detach().to(wide), weight.detach().to(wide)
-        layer = self.site.name or "(unnamed)"
-        check_finite(f"the input of layer {layer}", *torch.aminmax(x))
-        check_finite(f"the weight of layer {layer}", *torch.aminmax(weight))
-        seen = self._fed(x, self.site.input_range) if self.options.inputs else _Read(x)
-        programmed = self._fed(weight, None) if self.options.weights else _Read(weight)
-        return seen, programmed
+        with self._session.lock, torch.autocast(x.device.type, enabled=False):
+            self._streams.begin_call()
+            self._record(Usage(calls=1))
+            y = product(self._fed(x.to(wide)), self._programmed(weight.to(wide)))
+            return self._read(y).to(x.dtype)
 
-    def _fed(self, x: Tensor, full: Tensor | None) -> _Read:
-        """Clamp, reduce the precision, add noise."""
-        scaled, scale = self._scaled(x, full)
-        quantised = self.codes.quantise(scaled.clamp(-LIMIT, LIMIT))
-        noisy = self.noise.noisy(quantised, self._streams.draws)
-        return _Read(noisy if scale is None else noisy * scale, scaled)
+    def _fed(self, x: Tensor) -> Tensor:
+        """Inputs: clamp, reduce the precision, add noise."""
+        if not self.options.inputs:
+            return x
+        scaled, scale = self._scaled(x, self.site.input_range)
+        still = scaled.detach()
+        return _unscaled(within_limits(scaled, still, self._analog(still)), scale)
 
-    def _out(self, y: Tensor) -> _Read:
-        """Add noise, clamp, reduce the precision."""
+    def _programmed(self, weight: Tensor) -> Tensor:
+        """Weights: the same, without a mask."""
+        if not self.options.weights:
+            return weight
+        scaled, scale = self._scaled(weight, None)
+        return _unscaled(straight_through(scaled, self._analog(scaled.detach())), scale)
+
+    def _read(self, y: Tensor) -> Tensor:
+        """Outputs: add noise, clamp, reduce the precision."""
         if not self.options.outputs:
-            return _Read(y)
+            return y
         scaled, scale = self._scaled(y, None)
-        noisy = self.noise.noisy(scaled, self._streams.draws)
+        noisy = self.noise.noisy(scaled.detach(), self._streams.draws)
         read = self.codes.quantise(noisy.clamp(-LIMIT, LIMIT))
-        return _Read(read if scale is None else read * scale, noisy)
+        return _unscaled(within_limits(scaled, noisy, read), scale)
+
+    def _analog(self, scaled: Tensor) -> Tensor:
+        """Digital values with noise; a clamp alone would make a number of infinity."""
+        noisy = self.noise.noisy(self.codes.quantise(scaled.clamp(-LIMIT, LIMIT)), self._streams.draws)
+        low, high = torch.aminmax(scaled)
+        if bool(torch.isfinite(low) & torch.isfinite(high)):
+            return noisy
+        return torch.where(torch.isfinite(scaled), noisy, torch.nan)
 
     def _scaled(self, x: Tensor, full: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What is at most 1 where the scale says so, and the scale; None: 1."""
         if full is None and self.options.scale == UNIT:
             return x, None
-        scale = x.abs().amax() if full is None else full.to(x)
+        scale = x.detach().abs().amax() if full is None else full.to(x)
         # zeros stay zeros, whatever noise is on them: their scale is 0
         return x / torch.where(scale > 0, scale, torch.ones_like(scale)), scale
 
@@ -244,6 +219,10 @@ class PaperBackend(Backend):
         if set(state) != {"calls"} or type(calls) is not int or calls < 0:
             raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
         self._streams.calls = calls
+
+
+def _unscaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    return x if scale is None else x * scale
 
 
 def open_paper(

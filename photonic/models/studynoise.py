@@ -27,6 +27,7 @@ from photonic.physics.codenoise import CodeNoise
 from photonic.physics.codes import LIMIT, Codes
 from photonic.physics.draws import NormalDraws
 from photonic.physics.errorprobability import noise_of_error_probability
+from photonic.physics.straightthrough import straight_through, within_limits
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -137,22 +138,6 @@ class NoisyParameter(nn.Module):
         """The latent parameter is what the optimiser works on; it is not clamped itself."""
         quantised = self.model.codes.quantise(latent.detach().clamp(-LIMIT, LIMIT))
         return straight_through(latent, self.model.noise.noisy(quantised, self.model.draws))
-
-
-def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """The value, bit by bit, with the gradient of x."""
-    # x - x.detach() is exactly 0 and has the derivative 1; what is not finite becomes NaN
-    return value + (x - x.detach()) if x.requires_grad else value
-
-
-def within_limits(x: Tensor, clamped: Tensor, value: Tensor) -> Tensor:
-    """The value, bit by bit, with the gradient of x where what was clamped lay within [-1, 1], ends included.
-
-    ``torch.clamp`` stops it at the ends, where quantised values often are.
-    """
-    if not x.requires_grad:
-        return value
-    return value + (x - x.detach()) * (clamped.abs() <= LIMIT)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
 import photonic
 from photonic.backends.paper import PaperBackend, open_paper
-from photonic.errors import ChipError, GradientError, RangeError, SpecError
+from photonic.errors import ChipError, RecomputeError, SpecError
+from photonic.models.studynoise import STUDY_POINTS, NoiseModel, StudyNoise
 from photonic.physics.codenoise import Gaussian, Laplacian
 from photonic.physics.codes import MidTread, SignCodes
 from photonic.testing import BACKEND_CHECKS, check_backend
+from photonic.train import TrainConfig, train
 
 
 def _randn(*shape, seed=0):
@@ -60,59 +63,66 @@ def test_outputs_lie_on_the_grid_within_one():
     torch.testing.assert_close(y * 4, (y * 4).round())
 
 
-def test_the_study_s_gradient_is_masked_and_of_the_noisy_operands():
-    """What was clamped gets none at inputs and outputs; weights are never masked."""
+def test_the_gradient_is_masked_by_the_clamps_of_inputs_and_outputs():
+    """What was clamped gets none; weights are never masked; ends of the range are inside."""
     backend = photonic.open_backend("paper?bits=6&ep=0")
-    x = torch.tensor([[0.5, 2.0]], requires_grad=True)
-    weight = torch.tensor([[0.25, 0.3], [3.0, 1.0]], requires_grad=True)
-    y = photonic.matmul(x, weight, backend, gradient="study")
+    x = torch.tensor([[0.5, 2.0, 1.0]], requires_grad=True)
+    weight = torch.tensor([[0.25, 0.25, 0.125], [3.0, 1.0, 0.0]], requires_grad=True)
+    y = photonic.matmul(x, weight, backend)
     dx, dw = torch.autograd.grad(y.sum(), (x, weight))
     # output 2 is 0.5 * 1 + 1 * 1, beyond 1: it gives no gradient; input 2 was clamped
-    assert dx.tolist() == [[0.25, 0.0]]
-    assert dw.tolist() == [[0.5, 1.0], [0.0, 0.0]]
+    assert dx.tolist() == [[0.25, 0.0, 0.125]]
+    assert dw.tolist() == [[0.5, 1.0, 1.0], [0.0, 0.0, 0.0]]
 
 
-def test_the_study_s_gradient_sees_the_noise_of_its_own_forward():
-    """Forward and pullback share one draw: y is the product of the operands that backward uses."""
+def test_the_gradient_sees_the_noise_of_its_own_forward():
+    """Each output is the product of the operands that its backward uses."""
     backend = photonic.open_backend("paper?precision=8&ep=0.5&outputs=false", seed=3)
     x, weight = (_randn(3, 5) / 3).requires_grad_(), (_randn(1, 5, seed=1) / 3).requires_grad_()
-    y = photonic.matmul(x, weight, backend, gradient="study")
-    (dx,) = torch.autograd.grad(y.sum(), x)
-    (programmed,) = dx.unique(dim=0)
+    y = photonic.matmul(x, weight, backend)
+    dx, dw = torch.autograd.grad(y[0].sum(), (x, weight))
+    programmed, seen = dx[0].detach(), dw[0].detach()
+    assert float(y[0].detach()) == pytest.approx(float(programmed @ seen), rel=1e-5)
     assert not torch.allclose(programmed, _q(weight.detach(), 8)[0], atol=1e-3)
-    backend.restore({"calls": 0})
-    again = photonic.matmul(x, weight, backend, gradient="study")
-    assert torch.equal(again, y)
-    (dw,) = torch.autograd.grad(again.sum(), weight)
-    assert not torch.allclose(dw, _q(x.detach(), 8).sum(0, keepdim=True), atol=1e-3)
 
 
-def test_the_ideal_gradient_is_that_of_the_exact_product():
-    """Straight through everything."""
-    backend = photonic.open_backend("paper?bits=2&ep=0.5")
-    x, weight = _randn(4, 6).requires_grad_(), _randn(3, 6, seed=1).requires_grad_()
-    dx, dw = torch.autograd.grad(photonic.matmul(x, weight, backend).sum(), (x, weight))
-    torch.testing.assert_close(dx, weight.detach().sum(0).expand(4, -1))
-    torch.testing.assert_close(dw, x.detach().sum(0).expand(3, -1))
-    with pytest.raises(GradientError, match="ideal', 'study"):
-        photonic.matmul(x, weight, backend, gradient="twin")
+def test_a_convolution_s_gradient_is_that_of_its_noisy_operands_too():
+    """Natively, without unfolding."""
+    backend = photonic.open_backend("paper?precision=8&ep=0.5&outputs=false", seed=3)
+    conv = nn.Conv2d(2, 1, 3, bias=False)
+    photonic.convert_(conv, backend)
+    x = torch.rand(1, 2, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    y = conv(x)
+    dx, dw = torch.autograd.grad(y.sum(), (x, conv.weight))
+    assert float(y.detach()) == pytest.approx(float((dx * dw.detach()).sum()), rel=1e-5)
 
 
-# what a model that clamps to [-1, 1] cannot do with operands of any size; nothing else fails
+def test_activation_checkpointing_is_refused():
+    """It would run again with other noise."""
+    layer = photonic.convert_(nn.Linear(4, 4), "paper?bits=6&ep=0.5")
+    x = torch.rand(2, 4, requires_grad=True)
+    y = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+    with pytest.raises(RecomputeError, match="other noise"):
+        y.sum().backward()
+
+
+# the suite's operands have any size, the study's clamp to [-1, 1]; and its gradient is that of the noisy operands
+STUDY = {"gradient"}
 UNSCALED = {"layouts", "product", "signs", "tiling", "groups", "convolution", "scales"}
 
 
-def test_scaled_to_the_largest_value_it_conforms():
-    """Every check, at 8 bits with few errors; its products are within 3 %."""
+def test_scaled_to_the_largest_value_it_conforms_but_for_the_study_s_gradient():
+    """At 8 bits with few errors; its products are within 3 %."""
     report = check_backend(lambda seed, device: open_paper(bits=8, ep=0.05, scale="max", seed=seed), tolerance=0.03)
-    report.raise_for_failures()
-    assert set(report.passed) == set(BACKEND_CHECKS)
+    assert set(report.failed) == STUDY
+    assert set(report.passed) == set(BACKEND_CHECKS) - STUDY
 
 
 def test_as_the_study_has_it_it_conforms_but_for_what_is_clamped():
-    """The suite's operands have any size; the study's clamp to [-1, 1] is the one thing that stands in the way."""
+    """Shapes, seeds, threads, views, pickling, closing, what is not finite."""
     report = check_backend(lambda seed, device: open_paper(bits=8, ep=0.05, seed=seed), tolerance=0.03)
-    assert set(report.failed) == UNSCALED
+    assert set(report.failed) == STUDY | UNSCALED
+    assert set(report.passed) == set(BACKEND_CHECKS) - STUDY - UNSCALED
 
 
 @pytest.mark.parametrize("noise", ["laplacian", "uniform", "poisson", "impulse", "thermal", "shot"])
@@ -217,35 +227,58 @@ def test_a_layer_s_input_range_is_its_full_scale():
     assert layer(torch.tensor([[3.0, -1.0, 0.5, 9.0]])).tolist() == [[0.8125] * 2]
 
 
-def test_numbers_that_are_not_finite_are_refused():
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("spec", ["paper?bits=6", "paper?bits=6&ep=0.5&scale=max", "paper?quantiser=sign"])
+def test_what_is_not_finite_becomes_nan(spec, bad):
     """A clamp would hide infinity."""
-    backend = photonic.open_backend("paper?bits=6")
-    with pytest.raises(RangeError, match="input of layer"):
-        backend.matmul(torch.full((1, 2, 2), torch.inf), torch.ones(1, 2, 2))
+    x = torch.ones(1, 2, 2)
+    x[0, 0, 0] = bad
+    y = photonic.open_backend(spec).matmul(x, torch.ones(1, 2, 2))
+    assert bool(y[0, 0].isnan().all())
 
 
-def test_models_train_on_it():
-    """Converted by one line, with either gradient; routes show the calls."""
+def test_a_model_learns_as_with_the_noise_op_for_op():
+    """Converted by one line; routes show the calls."""
     x = torch.rand(256, 16, generator=torch.Generator().manual_seed(0))
     labels = (x[:, :8].sum(1) > x[:, 8:].sum(1)).long()
-    for gradient in ("ideal", "study"):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 2))
-        photonic.convert_(model, photonic.open_backend("paper?bits=6&ep=0.5", seed=1), gradient=gradient)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 2))
+    other = copy.deepcopy(model)
+    photonic.convert_(model, photonic.open_backend("paper?bits=6&ep=0.5", seed=1))
+    StudyNoise(other, STUDY_POINTS["linear"], NoiseModel.of(MidTread(64), ep=0.5))
+    for each in (model, other):
+        optimizer = torch.optim.Adam(each.parameters(), lr=1e-2)
         for _ in range(80):
-            loss = F.cross_entropy(4 * model(x), labels)
+            loss = F.cross_entropy(4 * each(x), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        accuracy = float((model(x).argmax(1) == labels).double().mean())
-        assert accuracy > 0.85
-        assert all(route.usage.calls == 81 for route in photonic.routes(model))
+        assert float((each(x).argmax(1) == labels).double().mean()) > 0.93
+    assert all(route.usage.calls == 81 for route in photonic.routes(model))
 
 
-def test_compiled_models_run_on_it():
-    """One graph, as with every backend."""
+def test_photonic_train_learns_the_digits_on_it(tmp_path):
+    """The job as users run it, with its digital control."""
+    config = TrainConfig(backend="paper?bits=6&ep=0.5", epochs=6, limit=600)
+    result = train(config, out=tmp_path / "run")
+    assert result.accuracy.photonic > 0.8
+    assert result.accuracy.photonic_std > 0
+
+
+def test_compiled_models_run_on_it_with_a_graph_break():
+    """Its products stay out of the graph."""
     model = photonic.convert_(nn.Sequential(nn.Linear(6, 4), nn.GELU()), "paper?bits=6&ep=0.5")
-    y = torch.compile(model, fullgraph=True, backend="eager")(torch.rand(3, 6))
+    with torch.no_grad():  # with gradients, torch warns of itself where a graph resumes
+        y = torch.compile(model, backend="eager")(torch.rand(3, 6))
     assert y.shape == (3, 4)
+
+
+def test_autocast_gives_autocast_s_dtype_and_computes_in_float32():
+    """On the grid of 64, which bfloat16 products would leave."""
+    layer = photonic.convert_(nn.Linear(6, 4, bias=False), "paper?bits=6")
+    x = torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), layer(x).bfloat16().float())

@@ -106,7 +106,7 @@ def test_a_third_party_s_factory_opens_by_name() -> None:
     ("spec", "message"),
     [
         ("", "spec string"),
-        ("nope", "unknown backend 'nope'; known are digital, sim"),
+        ("nope", "unknown backend 'nope'; known are digital, paper, sim"),
         ("sim:", None),
         ("sim:nope", "presets are ideal, typical, pessimistic"),
         ("sim?", "needs a value"),
