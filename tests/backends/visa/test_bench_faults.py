@@ -79,7 +79,8 @@ class Stand:
         if time.monotonic() - began > NEVER_S:
             ended += " LATE"
         self.served.clear_faults()
-        if ended == "counts" and fault.kind not in QUIET:
+        # a stall may come after the last message of a measurement, and meet the next one
+        if ended == "counts" and fault.kind not in (*QUIET, "stall"):
             self.turn = turn
         else:
             self._begin_anew(chip)
