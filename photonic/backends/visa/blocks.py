@@ -12,7 +12,8 @@ from photonic.backends.visa.streams import ByteStream
 from photonic.errors import ProtocolError
 
 BUFFER_BYTES = 2**20  # and longest answer in text, so that a stream of garbage ends
-DIRECT_BYTES = 2**16  # a longer rest of a block is not worth a copy
+RECEIVE_BYTES = 2**18  # at once: what is copied out of the buffer should still be in the processor's cache
+DIRECT_BYTES = 2**13  # a longer rest of a block is not worth a copy
 _HASH, _LINE_FEED, _ZERO = b"#\n0"
 # up to ";" or the end of the line, both outside quotes
 _FIELD = re.compile(rb'((?:"[^"]*"|[^";\n])*+)([;\n])')
@@ -161,4 +162,4 @@ class Answer:
             left = self._end - self._at
             self._view[:left] = bytes(self._view[self._at : self._end])
             self._at, self._end = 0, left
-        self._end += self._stream.receive_some(self._view[self._end :], self._deadline)
+        self._end += self._stream.receive_some(self._view[self._end : self._end + RECEIVE_BYTES], self._deadline)

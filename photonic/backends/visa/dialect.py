@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from photonic.backends.visa.messages import Command, ask
+from photonic.backends.visa.replies import TOLERANCE
 from photonic.errors import SpecError
 
 SUFFIX = ".toml"
@@ -206,7 +207,7 @@ class Dialect(_Table):
     baud_rate: int | None = Field(default=None, gt=0)
     first_channel: int = Field(default=1, ge=0)
     not_read_back: tuple[str, ...] = ()
-    tolerance: float = Field(default=1e-6, ge=0, lt=1)
+    tolerance: float = Field(default=TOLERANCE, ge=0, lt=1)
     blocks: BlockTable | None = None
     laser: LaserTable | None = None
     modulator: ModulatorTable | None = None
@@ -243,7 +244,7 @@ def query_of(text: str) -> str:
     return text.partition(" ")[0] + "?"
 
 
-def set_and_read(text: str, tolerance: float = 1e-6) -> list[Command]:
+def set_and_read(text: str, tolerance: float = TOLERANCE) -> list[Command]:
     """A setting, and the query that reads it back."""
     return [Command(text), ask(query_of(text), text.partition(" ")[2], tolerance)]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from photonic.backends.visa.blocks import header
+from photonic.backends.visa.replies import TOLERANCE
 from photonic.backends.visa.streams import Buffer
 
 
@@ -27,10 +28,10 @@ class Command(NamedTuple):
     into: memoryview | None = None
     query: bool = False
     expect: str | None = None
-    tolerance: float = 1e-6
+    tolerance: float = TOLERANCE
 
 
-def ask(text: str, expect: str | None = None, tolerance: float = 1e-6) -> Command:
+def ask(text: str, expect: str | None = None, tolerance: float = TOLERANCE) -> Command:
     """A query that is answered in text."""
     return Command(text, query=True, expect=expect, tolerance=tolerance)
 

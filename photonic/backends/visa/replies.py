@@ -14,6 +14,7 @@ _ERROR = re.compile(r"([+-]?\d+)\s*,\s*\"((?:[^\"]|\"\")*)\"\s*\Z")
 _BARE_ERROR = re.compile(r"[+-]?\d+\Z")
 OVER_RANGE = 9.9e37  # SCPI-99, volume 1, 7.2.1.4: infinity; 9.91e37 is "not a number"
 QUEUE_OVERFLOW = -350
+TOLERANCE = 1e-5  # of numbers that are read back: some instruments answer with six digits
 _WORDS = {"ON": True, "1": True, "+1": True, "OFF": False, "0": False, "+0": False}
 
 
@@ -83,14 +84,14 @@ def parse_identity(name: str, answer: str) -> Identity:
     return Identity(*(fields + [""] * 4)[:4])
 
 
-def same_setting(answer: str, expected: str, tolerance: float = 1e-6) -> bool:
+def same_setting(answer: str, expected: str, tolerance: float = TOLERANCE) -> bool:
     """Whether an answer means what was set.
 
     Args:
         answer: of the instrument.
         expected: fields with commas between them: numbers, or words in SCPI's notation (``SWAPped``: the capitals are
             the short form), which match their short and long forms in any case; ON and OFF match 1 and 0.
-        tolerance: of numbers, relative.
+        tolerance: of numbers with a decimal point, relative; whole numbers must be equal.
     """
     found, wanted = answer.strip().strip('"').split(","), expected.split(",")
     return len(found) == len(wanted) and all(map(lambda a, b: _same_field(a, b, tolerance), found, wanted))
@@ -99,7 +100,8 @@ def same_setting(answer: str, expected: str, tolerance: float = 1e-6) -> bool:
 def _same_field(answer: str, expected: str, tolerance: float) -> bool:
     answer, expected = answer.strip(), expected.strip()
     if _NUMBER.match(expected) and _NUMBER.match(answer):
-        return math.isclose(float(answer), float(expected), rel_tol=tolerance, abs_tol=1e-15)
+        exact = expected.lstrip("+-").isdigit()
+        return math.isclose(float(answer), float(expected), rel_tol=0.0 if exact else tolerance, abs_tol=1e-15)
     if expected.upper() in _WORDS:
         return _WORDS.get(answer.upper()) is _WORDS[expected.upper()]
     short = "".join(letter for letter in expected if not letter.islower())
