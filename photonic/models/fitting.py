@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ Shape = tuple[int, int, int]  # C, H, W
 # gates (Sigmoid, Hardsigmoid of squeeze-and-excitation) are no activations in this sense
 REPLACED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh)
 # image sizes that classification models are made for
-_SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 299, 320, 384, 480, 512)
+IMAGE_SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 299, 320, 384, 480, 512)
 # aten operations by which a model could apply an activation outside a module
 _FUNCTIONAL = {"relu", "relu_", "hardtanh", "hardtanh_", "gelu", "silu", "silu_", "hardswish", "hardswish_", "tanh"}
 
@@ -63,7 +63,7 @@ def fit_input_(model: nn.Module, name: str, input_shape: Shape) -> None:
             f"model {name} takes images of 3 channels (1 is repeated), found {channels}; use mlp or convnet"
         )
     height, width = native
-    size, probe = None, _probe(model)
+    size, probe = None, meta_copy(model)
     if not _takes(probe, (height, width)):
         size = _nearest_size(probe, name, (height, width))
         warnings.warn(
@@ -85,10 +85,10 @@ def replace_activations_(model: nn.Module, name: str, activation: str, input_sha
     replaced = _swap(model, factory)
     if not replaced:
         raise SpecError(f"model {name} has no activation modules to replace; leave out --activation")
-    probe = _probe(model)
+    probe = meta_copy(model)
     # whatever activation is still seen when the modules do nothing is called as a function
     _swap(probe, nn.Identity)
-    with torch.no_grad(), _Watch() as watch:
+    with torch.no_grad(), Watch(_FUNCTIONAL) as watch:
         probe(torch.empty((1, *input_shape), device="meta"))
     if watch.seen:
         raise SpecError(
@@ -107,7 +107,7 @@ def _swap(model: nn.Module, factory: Callable[[], nn.Module]) -> int:
     return count
 
 
-def _probe(model: nn.Module) -> nn.Module:
+def meta_copy(model: nn.Module) -> nn.Module:
     """A copy for shapes only: on the meta device and in evaluation mode, so nothing is computed or changed."""
     return copy.deepcopy(model).to("meta").eval()
 
@@ -124,25 +124,30 @@ def _takes(probe: nn.Module, size: tuple[int, int]) -> bool:
 
 def _nearest_size(probe: nn.Module, name: str, native: tuple[int, int]) -> tuple[int, int]:
     """The smallest usual size that is not smaller than the images, else the largest that is."""
-    larger = [size for size in _SIZES if size >= max(native)]
-    smaller = [size for size in reversed(_SIZES) if size < max(native)]
+    larger = [size for size in IMAGE_SIZES if size >= max(native)]
+    smaller = [size for size in reversed(IMAGE_SIZES) if size < max(native)]
     for size in larger + smaller:
         if _takes(probe, (size, size)):
             return size, size
-    raise SpecError(f"model {name} takes none of the image sizes {_SIZES} and cannot be used here")
+    raise SpecError(f"model {name} takes none of the image sizes {IMAGE_SIZES} and cannot be used here")
 
 
-class _Watch(TorchDispatchMode):
-    """Notes the activation operations that run while it is active."""
+class Watch(TorchDispatchMode):
+    """Notes which of some aten operations run while it is active.
 
-    def __init__(self) -> None:
+    Args:
+        operations: their names.
+    """
+
+    def __init__(self, operations: Collection[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch leaves it unannotated
+        self._operations = operations
         self.seen: set[str] = set()
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         operation = func.overloadpacket.__name__
-        if operation in _FUNCTIONAL:
+        if operation in self._operations:
             self.seen.add(operation)
             self.count += 1
         return func(*args, **(kwargs or {}))
