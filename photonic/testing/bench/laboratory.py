@@ -22,12 +22,12 @@ class Laboratory(Record):
     heater_tail: float = Field(default=0.004, ge=0, lt=1, description="part of a step that follows more slowly")
     heater_tail_s: float = Field(default=5e-3, gt=0, description="time constant of that part; heat in the substrate")
     skew_symbols: float = Field(
-        default=0.1, ge=0, le=0.5, description="delay of an output, uniform in [0, this]; unequal fibres and cables"
+        default=0.05, ge=0, le=0.5, description="delay of an output, uniform in [0, this]; unequal fibres and cables"
     )
-    delay_symbols: float = Field(default=0.05, ge=0, le=0.5, description="delay of all outputs")
+    delay_symbols: float = Field(default=0.02, ge=0, le=0.5, description="delay of all outputs")
     clock_ppm: float = Field(default=2.0, ge=0, description="offset of the digitizer's clock; of crystals: 1 to 50 ppm")
     memory_symbols: float = Field(
-        default=0.06, ge=0, description="time constant of the receivers, in symbols: 0.16 / (bandwidth / symbol rate)"
+        default=0.085, ge=0, description="time constant of the receivers, in symbols: 0.16 / (bandwidth / symbol rate)"
     )
     high_pass_hz: float = Field(default=1e3, ge=0, description="corner of the receivers; 0: none")
     high_pass_part: float = Field(
