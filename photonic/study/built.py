@@ -118,7 +118,8 @@ def spec_of(cell: Cell) -> str:
     """The spec string of the backend that a cell runs on."""
     if cell.backend != PAPER:
         return cell.backend
-    return f"paper?precision={cell.precision}&ep={cell.ep}&noise={cell.noise}"
+    codes = "quantiser=sign" if cell.quantiser == "sign" else f"precision={cell.precision}"
+    return f"{PAPER}?{codes}&ep={cell.ep!r}&noise={cell.noise}&match={cell.match}"
 
 
 def record_files(cell: Cell) -> dict[str, str]:
