@@ -38,6 +38,9 @@ class InstrumentService:
         """Executes message after message until the client leaves."""
         reader, held = MessageReader(connection.recv_into), list[bytes | memoryview]()
         while True:
+            # looked at, not read: a fault may be set while the client is silent, and still stalls its next message
+            if not reader.pending and not connection.recv(1, socket.MSG_PEEK):
+                return
             self._effects.wait(self._plan.stall(self._name))
             message = reader.next()
             if message is None:

@@ -67,6 +67,11 @@ class MessageReader:
         self._buffer = bytearray(buffer_bytes)
         self._start = self._end = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether bytes of the next message were received already."""
+        return self._end > self._start
+
     def next(self) -> Message | None:
         """The next message; None: the stream has ended, what was left of a message is dropped."""
         message, parts = Message(), _Text(self._bounds.text)

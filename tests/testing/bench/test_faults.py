@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from photonic.errors import DisconnectedError, LabError, SpecError
 from photonic.testing import BenchControl, Fault, ManualClock, VirtualBench
 from photonic.testing.bench.control import ControlService
 from photonic.testing.bench.effects import Effects
-from photonic.testing.bench.faults import FaultPlan
+from photonic.testing.bench.faults import FaultPlan, Kind
 from photonic.testing.bench.transcript import Transcript
 
 from .benches import a_bench
@@ -99,8 +101,9 @@ def test_a_delay_passes_on_the_bench_s_clock() -> None:
 
 
 def test_a_stalled_reader_lets_the_client_s_writes_fill_up(bench: VirtualBench) -> None:
-    bench.set_fault("dac-1:stall,seconds=30")
     link = Link(bench.ports["dac-1"], timeout_s=0.3)
+    assert link.ask(b"*OPC?") == "1"
+    bench.set_fault("dac-1:stall,seconds=30")  # while the client is silent: it is the next message all the same
     with pytest.raises(TimeoutError):
         link.write(b"SOUR:LEV:DATA ", block(np.zeros(2**22)))
     link.close()
@@ -237,3 +240,20 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(bench: VirtualBench, li
         with socket.create_connection(("127.0.0.1", bench.ports["laser"])) as other:
             other.sendall(data)
     assert link.ask(b"*IDN?") == IDENTITY.decode()
+
+
+def test_every_kind_leaves_the_bench_in_service() -> None:
+    """After a fault is cleared a new client is answered, whatever it was and whoever it happened to."""
+    with VirtualBench(SPEC, physics="ideal", clock=ManualClock()) as bench:
+        for kind in get_args(Kind):
+            for name, port in bench.ports.items():
+                bench.set_fault(f"{name}:{kind},times=2")
+                first = Link(port, timeout_s=0.02)
+                with contextlib.suppress(OSError):
+                    first.write(b"*IDN?;:SYST:ERR?;*OPC?")
+                    first.line()
+                first.close()
+                bench.clear_faults()
+                second = Link(port)
+                assert second.ask(b"*CLS;*OPC?") == "1"
+                second.close()
