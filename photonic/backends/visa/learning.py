@@ -16,6 +16,7 @@ from photonic.errors import LabError, TimingError
 Array = NDArray[np.float64]
 SPAN = 1024  # symbols between the sync patterns at first, for the sample clock
 _PLAYS = 3
+_REPEATS = 12  # of the reference, by which small errors of the sampled phase are seen
 _SETTLED = 3.0  # times settle_time_s, after which weights that had not settled would have moved
 _SIGMAS = 5.0
 
@@ -60,22 +61,23 @@ def _check_settling(
     other = np.full_like(full, max(0.0, bench.chip.weight_code_range[0]))
     sync = player.segment(1).sync_symbols()
 
-    def contrasts(tiles: Codes) -> Array:
-        record = _record(player, bench, bright, tiles, 1)[outputs]
-        return player.reader.contrasts(sampler.take(record, outputs, sync))  # (K, T, 2)
+    def symbols(tiles: Codes) -> Codes:  # (K, T, 2, S)
+        return sampler.take(_record(player, bench, bright, tiles, 1)[outputs], outputs, sync)
 
-    contrasts(other)
-    early = contrasts(full)
+    contrasts = player.reader.contrasts
+    symbols(other)
+    early = contrasts(symbols(full))
     time.sleep(_SETTLED * settle_s)
-    later = np.concatenate([contrasts(full) for _ in range(_PLAYS)], axis=1)
-    _compare(early, later, bench, "")
+    later = np.concatenate([symbols(full) for _ in range(_REPEATS)], axis=1)
+    check_sync(player.reader.read(later), bench.timing)
+    _compare(early, contrasts(later), bench, "")
     if player.fits(1 + _PLAYS, 1, 1):
-        listed = contrasts(np.concatenate([other, *[full] * _PLAYS]))
-        _compare(listed[:, 1:2], later, bench, " in a list of tiles")
+        listed = contrasts(symbols(np.concatenate([other, *[full] * _PLAYS])))
+        _compare(listed[:, 1:2], contrasts(later), bench, " in a list of tiles")
     promised = bright.reference()
     if promised is not None:
         found = promised.copy()
-        found[outputs] = later.mean((1, 2))
+        found[outputs] = contrasts(later).mean((1, 2))
         player.presence.learn(found, promised)
 
 

@@ -158,7 +158,7 @@ class Timing(Record):
     settle_time_s: float = Field(ge=0, description="after one programming of weights")
     max_skew_symbols: float = Field(default=2.0, ge=0, description="longest delay of an output that is looked for")
     max_memory: float = Field(
-        default=0.01, gt=0, lt=0.5, description="largest part of a step between symbols that the sampled phase misses"
+        default=0.005, gt=0, lt=0.5, description="largest part of a step between symbols that the sampled phase misses"
     )
     max_unsettled: float = Field(
         default=0.03, gt=0, lt=0.5, description="largest change of a tile's response from begin to end of a segment"

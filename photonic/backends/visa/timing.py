@@ -54,7 +54,8 @@ class Sampler:
 
     def __init__(self, skew: Skew, samples_per_symbol: int, phase: float) -> None:
         self.skew, self._r = skew, samples_per_symbol
-        self._offset = np.floor(phase * samples_per_symbol)
+        # a symbol begins somewhere between its first sample and the one before: half a sample is left for that
+        self._offset = max(0.0, float(np.floor(phase * samples_per_symbol - 0.5)))
         self._starts = np.rint(skew.start).astype(np.intp)
 
     def take(self, record: NDArray[np.generic], outputs: NDArray[np.intp], symbols: NDArray[np.intp]) -> NDArray[Any]:
