@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,11 @@ class WeightLimits:
     slew_v_per_s: tuple[float, ...] | None = None
     resistance_ohm: tuple[float, ...] | None = None
     writes_max: int | None = None
+    # the same numbers for arithmetic, in memory that nobody can write to
+    _low: Array = field(init=False, repr=False, compare=False)
+    _high: Array = field(init=False, repr=False, compare=False)
+    _slew: Array | None = field(init=False, repr=False, compare=False)
+    _ohm: Array | None = field(init=False, repr=False, compare=False)
 
     @classmethod
     def uniform(
@@ -186,22 +191,24 @@ class WeightLimits:
         )
 
     def __post_init__(self) -> None:
-        for field in ("volts_min", "volts_max", "safe_v", "slew_v_per_s", "resistance_ohm"):
-            given: Sequence[float] | None = getattr(self, field)
+        for name in ("volts_min", "volts_max", "safe_v", "slew_v_per_s", "resistance_ohm"):
+            given: Sequence[float] | None = getattr(self, name)
             if given is None:
                 continue
             values = tuple(float(value) for value in given)
-            object.__setattr__(self, field, values)
+            object.__setattr__(self, name, values)
             if len(values) != len(self.volts_min) or not all(math.isfinite(value) for value in values):
-                raise SpecError(
-                    f"{field} needs {len(self.volts_min)} finite numbers, found {len(values)}: {values[:4]}"
-                )
+                raise SpecError(f"{name} needs {len(self.volts_min)} finite numbers, found {len(values)}: {values[:4]}")
         for low, safe, high in zip(self.volts_min, self.safe_v, self.volts_max, strict=True):
             if not low <= safe <= high:
                 raise SpecError(f"volts_min <= safe_v <= volts_max is needed, found {low:g}, {safe:g}, {high:g}")
-        for field in ("slew_v_per_s", "resistance_ohm"):
-            if min(getattr(self, field) or (1.0,)) <= 0:
-                raise SpecError(f"{field} must be above 0")
+        for name in ("slew_v_per_s", "resistance_ohm"):
+            if min(getattr(self, name) or (1.0,)) <= 0:
+                raise SpecError(f"{name} must be above 0")
+        for name, values in (("_low", self.volts_min), ("_high", self.volts_max)):
+            object.__setattr__(self, name, _immutable(values))
+        for name, perhaps in (("_slew", self.slew_v_per_s), ("_ohm", self.resistance_ohm)):
+            object.__setattr__(self, name, None if perhaps is None else _immutable(perhaps))
 
     @property
     def n_channels(self) -> int:
@@ -214,7 +221,7 @@ class WeightLimits:
             raise LimitError(
                 f"{name}: expected {self.n_channels} levels, found shape {levels_v.shape}; nothing was sent"
             )
-        inside = (levels_v >= np.asarray(self.volts_min)) & (levels_v <= np.asarray(self.volts_max))
+        inside = (levels_v >= self._low) & (levels_v <= self._high)
         if not inside.all():
             where = tuple(int(index) for index in np.argwhere(~inside)[0])
             channel = where[-1]
@@ -226,15 +233,15 @@ class WeightLimits:
 
     def power_w(self, levels_v: Array) -> float:
         """Greatest power of the rows of (..., n_channels) levels: the sum of V^2 / R."""
-        if self.resistance_ohm is None or not levels_v.size:
+        if self._ohm is None or not levels_v.size:
             return 0.0
-        return float((levels_v**2 / np.asarray(self.resistance_ohm)).sum(-1).max())
+        return float((levels_v**2 / self._ohm).sum(-1).max())
 
     def least_time_s(self, start_v: Array, end_v: Array) -> float:
         """Shortest time in which the slew limit allows this change."""
-        if self.slew_v_per_s is None or not start_v.size:
+        if self._slew is None or not start_v.size:
             return 0.0
-        return float((np.abs(end_v - start_v) / np.asarray(self.slew_v_per_s)).max())
+        return float((np.abs(end_v - start_v) / self._slew).max())
 
     def check_list(self, name: str, levels_v: Array, dwell_s: float) -> None:
         """Raises LimitError where a list of (tiles, n_channels) steps faster than the slew limit allows."""
@@ -251,6 +258,11 @@ class WeightLimits:
                     f"{name}: from tile {step} to {(step + 1) % len(levels_v)} the slew limit needs {least:.6g} s, "
                     f"found a dwell time of {dwell_s:.6g} s; nothing was sent. Take a longer settle_time_s"
                 )
+
+
+def _immutable(values: Sequence[float]) -> Array:
+    """An array over bytes, which numpy itself cannot be talked into writing to."""
+    return np.frombuffer(np.array(values, dtype=np.float64).tobytes(), dtype=np.float64)
 
 
 def _ordered(what: str, low: float, high: float) -> None:

@@ -210,3 +210,18 @@ def test_making_safe_interrupts_a_ramp_and_refuses_what_waits() -> None:
     assert any("refused" in text for text in failures)
     assert outputs.levels[-1] == 0.0
     owner.close(lambda: None)
+
+
+def test_limits_for_another_number_of_channels_name_what_is_wrong() -> None:
+    with pytest.raises(SpecError, match="slew_v_per_s needs 2 finite numbers, found 1"):
+        WeightLimits((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), slew_v_per_s=(1.0,))
+    with pytest.raises(SpecError, match="volts_max needs 1 finite numbers"):
+        WeightLimits((0.0,), (float("nan"),), (0.0,))
+
+
+def test_the_arrays_behind_the_limits_cannot_be_written_to() -> None:
+    limits = WeightLimits.uniform(2, volts_min=0.0, volts_max=1.0)
+    with pytest.raises(ValueError, match="read-only"):
+        limits._high[0] = 9.0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        limits._high.setflags(write=True)

@@ -40,6 +40,7 @@ class ScpiLevels:
     ) -> None:
         self._session, self._dialect, self._table = session, dialect, table
         self._slew, self._channels, self._present = slew_v_per_s, channels, present
+        self._whole = channels == tuple(range(present))
 
     @property
     def name(self) -> str:
@@ -49,7 +50,8 @@ class ScpiLevels:
     def read_levels(self) -> Array:
         """(n_channels,) volts, read back."""
         if self._table.levels:
-            return self._read_all()[list(self._channels)]
+            everything = self._read_all()
+            return everything if self._whole else everything[list(self._channels)]
         read = self._table.level_now or query_of(self._table.level)
         texts = [read.format(ch=number) for number in self._numbers()]
         return self._volts(self._session.run([ask(text) for text in texts]))
@@ -63,7 +65,7 @@ class ScpiLevels:
 
     def _write_block(self, levels_v: Array) -> None:
         everything = levels_v
-        if self._channels != tuple(range(self._present)):
+        if not self._whole:
             everything = self._read_all()
             everything[list(self._channels)] = levels_v
         sent, found = self._wire(everything), self._wire(np.empty(self._present))
@@ -97,7 +99,7 @@ class ScpiLevels:
 
     def _send_list_block(self, levels_v: Array, dwell_s: float) -> None:
         everything = levels_v
-        if self._channels != tuple(range(self._present)):
+        if not self._whole:
             everything = np.repeat(self._read_all()[np.newaxis], len(levels_v), axis=0)
             everything[:, list(self._channels)] = levels_v
         sent, found = self._wire(everything), self._wire(np.empty_like(everything))
