@@ -19,8 +19,8 @@ class Laboratory(Record):
     heater_lag_s: float = Field(
         default=1e-3, ge=0, description="first-order lag of a heater; thermal time constant of its mount"
     )
-    heater_tail: float = Field(default=0.004, ge=0, lt=1, description="part of a step that follows more slowly")
-    heater_tail_s: float = Field(default=5e-3, gt=0, description="time constant of that part; heat in the substrate")
+    heater_tail: float = Field(default=0.002, ge=0, lt=1, description="part of a step that follows more slowly")
+    heater_tail_s: float = Field(default=3e-3, gt=0, description="time constant of that part; heat in the substrate")
     skew_symbols: float = Field(
         default=0.05, ge=0, le=0.5, description="delay of an output, uniform in [0, this]; unequal fibres and cables"
     )

@@ -18,7 +18,7 @@ from photonic.testing.bench.setup import Setup
 from photonic.testing.bench.source import Light
 
 from .rawdriver import RawChip
-from .test_identity import codes
+from .test_identity import CHIPS, codes
 
 SPEC = "sim:typical?n_inputs=8&n_outputs=6"
 NOTHING = Laboratory(
@@ -195,3 +195,17 @@ def test_signals_that_a_fault_spoils_are_spoiled() -> None:
         bench.clear_faults()
         assert torch.equal(driver.measure(weights, inputs).counts, direct.measure(weights, inputs).counts)
         assert driver.digitizer.ask(b"ACQ:OVER?") == "0"
+
+
+@pytest.mark.parametrize("spec", CHIPS)
+def test_every_kind_of_chip_can_stand_in_a_laboratory(spec: str) -> None:
+    """A good driver reads nearly what the chip says, converters or none."""
+    with VirtualBench(spec, seed=6, physics="lab", clock=ManualClock()) as bench, RawChip(bench.file) as driver:
+        bench.model.time.passes(60.0)
+        direct = photonic.open_chip(spec, seed=6)
+        weights, inputs = codes(direct, (2, 1), 100, 0)
+        found, wanted = driver.measure(weights, inputs).counts, direct.measure(weights, inputs).counts
+        lsb = abs(direct.spec.response.counts_per_d[0]) * direct.spec.adc_full_scale / 128
+        assert found.dtype == wanted.dtype
+        assert float((found - wanted).double().pow(2).mean().sqrt()) < 0.5 * lsb
+        assert not torch.equal(found, wanted)
