@@ -167,6 +167,10 @@ class Chip(ABC):
     def safe_state(self) -> None:  # noqa: B027 - optional: a chip without hardware has nothing to make safe
         """Brings the hardware to a safe state; called when a measurement ends in any exception, Ctrl-C included."""
 
+    def instruments(self) -> Mapping[str, str]:
+        """What stands around the chip, by role: who it is and how it is set; a calibration keeps it."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to draw the noise that an uninterrupted one would have drawn."""
         return {}

@@ -66,7 +66,7 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
         if needed not in parts:
             raise CalibrationError(f"expected readings for {needed!r}, found {sorted(parts) or 'none'}; sweep again")
     _check_order(spec, parts.get("row", []))
-    response = fit_response(spec, settings_of(spec, parts["matrix"])[::_ROUGH], _first_dark(parts))
+    response = fit_response(spec, settings_of(spec, parts["matrix"])[::_ROUGH], _first_dark(spec, parts))
     points = Points.of(spec, parts["noise"])
     seen = Seen.first(response, points)
     rough = {**parts, "matrix": parts["matrix"][::_ROUGH], "ramp": parts.get("ramp", [])[::_ROUGH]}
@@ -158,20 +158,29 @@ class Seen:
 
     def dark(self, taken: Sequence[Taken]) -> tuple[Array, Array] | None:
         """Zeros, and their standard errors, of readings without light."""
-        return _zeros([self.values(item)[0] for item in taken])
+        rounded = self.response.model.spec.adc_bits is not None
+        return _zeros([self.values(item)[0] for item in taken], taken, rounded=rounded)
 
 
-def _first_dark(parts: Mapping[str, list[Taken]]) -> tuple[Array, Array] | None:
-    return _zeros([item.counts.double().numpy() for item in parts.get("dark", [])])
+def _first_dark(spec: ChipSpec, parts: Mapping[str, list[Taken]]) -> tuple[Array, Array] | None:
+    taken = parts.get("dark", [])
+    return _zeros([item.counts.double().numpy() for item in taken], taken, rounded=spec.adc_bits is not None)
 
 
-def _zeros(seen: Sequence[Array]) -> tuple[Array, Array] | None:
-    """Zero of each output and its standard error, from readings without light at several times; None: none taken."""
+def _zeros(seen: Sequence[Array], taken: Sequence[Taken], *, rounded: bool) -> tuple[Array, Array] | None:
+    """Zero of each output and its standard error, from readings without light at several times; None: none taken.
+
+    Noise much below a count leaves the rounding of the one value that is read, which does not average out: its
+    first harmonic has the amplitude exp(-2 pi^2 sigma^2) / pi (Widrow and Kollar, Quantization Noise, 2008, ch. 4).
+    """
     if not seen:
         return None
     values, each = np.concatenate(seen), np.stack([part.mean(0) for part in seen])
     # of readings at several times, in which a slow drift shows too
     errors = np.maximum(each.std(0, ddof=1) / len(each) ** 0.5, values.std(0, ddof=1) / len(values) ** 0.5)
+    if rounded:
+        spread = np.concatenate([item.counts.double().numpy() for item in taken]).var(0, ddof=1)
+        errors = np.hypot(errors, np.exp(-2 * np.pi**2 * np.maximum(spread - 1 / 12, 0.0)) / 12**0.5)
     return values.mean(0), errors
 
 

@@ -77,6 +77,7 @@ class RawStore:
         *,
         seed: int | None,
         budget: int,
+        instruments: Mapping[str, str] | None = None,
     ) -> Self:
         """Makes the folder for a plan of which nothing is measured yet.
 
@@ -86,6 +87,7 @@ class RawStore:
             plan: the readings, in order.
             seed: that the plan was drawn with.
             budget: shots that the plan was made for.
+            instruments: around the chip, by role.
 
         Raises:
             CalibrationError: the folder holds something already, or cannot be written.
@@ -101,6 +103,7 @@ class RawStore:
             readings=len(plan),
             shots=sum(len(reading.inputs) for reading in plan),
             spec=spec,
+            instruments=dict(instruments or {}),
         )
         try:
             target.mkdir(parents=True, exist_ok=True)

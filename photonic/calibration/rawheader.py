@@ -33,6 +33,7 @@ class RawHeader(Record):
         readings: in the plan.
         shots: in the plan.
         spec: of the chip.
+        instruments: around the chip, who they are and how they are set; empty for a chip without any.
     """
 
     schema_version: Literal[1] = 1
@@ -44,6 +45,7 @@ class RawHeader(Record):
     readings: int = Field(ge=1)
     shots: int = Field(ge=1)
     spec: ChipSpec
+    instruments: dict[str, str] = Field(default_factory=dict)
 
 
 def default_folder(record: str | os.PathLike[str]) -> Path:

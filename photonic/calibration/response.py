@@ -25,6 +25,7 @@ from photonic.records import ChipSpec
 
 _STEPS = 8
 _NEAR = 0.85  # of the ADC's range
+_MOST_DARK = 0.5  # of full light, at the dark code: no modulator is as bad as that
 _SETTLED = 0.3  # of a standard error
 # elements times settings that shared curves are fitted to, and on which hypotheses are compared
 _SHARED, _COMPARED = 260_000, 80_000
@@ -95,19 +96,15 @@ def fit_response(
     Raises:
         CalibrationError: an output does not answer to its weights.
     """
-    inputs, step = Inputs.nominal(spec) if known is None else known.model.inputs, None
-    extinction = dark is not None and inputs.curved
+    inputs = Inputs.nominal(spec) if known is None else known.model.inputs
+    if known is not None and not known.extinction:
+        dark = None
     # readings without light say less of the zeros than all others together, but are free of the inputs' least level
     zero = None if dark is None else dark[0] if known is None else known.model.zero
     data = _matrices(settings, inputs, zero)
     _refuse_silent(spec, data)
-    for _ in range(_STEPS if inputs.curved else 0):
-        step = improve_transfer(inputs, settings, data.matrix, data.zero, data.noise, dark)
-        inputs = step.inputs
-        zero = None if dark is None else step.zero
-        data = _matrices(settings, inputs, zero)
-        if step.largest < _SETTLED:
-            break
+    step, data, dark = _transferred(inputs, settings, data, dark)
+    inputs = inputs if step is None else step.inputs
     if known is None:
         found, misfits = _choose(spec, data)
     else:
@@ -134,10 +131,30 @@ def fit_response(
         transfer=step,
         zero_se=rows.zero_se,
         errors=replace(errors, gain=errors.gain * n),
-        extinction=extinction,
+        extinction=dark is not None and inputs.curved,
         misfits=misfits,
         noise=data.noise,
     )
+
+
+def _transferred(
+    inputs: Inputs, settings: Sequence[Setting], data: Effective, dark: tuple[Array, Array] | None
+) -> tuple[TransferStep | None, Effective, tuple[Array, Array] | None]:
+    """The inputs' transfer, from ``inputs`` on, and the matrices with it; None: linear inputs.
+
+    Without noise a count's rounding may pass for light at the dark code: where that would be most of the light, nothing
+    is known of it, and readings in the dark are not used (None).
+    """
+    step, start, found = None, inputs, data
+    for _ in range(_STEPS if inputs.curved else 0):
+        step = improve_transfer(inputs, settings, found.matrix, found.zero, found.noise, dark)
+        if dark is not None and not abs(step.inputs.level_min) < _MOST_DARK:
+            return _transferred(start, settings, _matrices(settings, start, None), None)
+        inputs = step.inputs
+        found = _matrices(settings, inputs, None if dark is None else step.zero)
+        if step.largest < _SETTLED:
+            break
+    return step, found, dark
 
 
 def _with_light(errors: RowErrors, gain: Array, power: Array, step: TransferStep | None) -> RowErrors:
@@ -176,8 +193,8 @@ def _refuse_silent(spec: ChipSpec, data: Effective) -> None:
     dark = [str(j) for j in np.flatnonzero(by_input <= 5 * np.sqrt(strength.sum((0, 1))))]
     if dark:
         raise CalibrationError(
-            f"chip {spec.chip_id}: the light of input {', '.join(dark)} reaches no output, whatever the weights; "
-            "look at its modulator and its source"
+            f"chip {spec.chip_id}: the light of input {', '.join(dark)} reaches no output, or moves with none "
+            "of its weights; look at its modulator, its source, and whether its weights move"
         )
 
 

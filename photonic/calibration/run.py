@@ -76,7 +76,8 @@ def calibrate(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         begun = (folder / PLAN).exists()
-        store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, budget=budget, seed=seed)
+        told = {"budget": budget, "seed": seed, "instruments": chip.instruments()}
+        store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, **told)
         stack.enter_context(store)
         sweep(chip, plan, store, progress=progress, lasting=raw is not None)
         return refit(store)
@@ -116,6 +117,7 @@ def refit(store: RawStore | str | Path) -> Calibration:
         shots=sum(len(item.counts) for item in taken),
         seconds=measured + time.monotonic() - began,
         seed=header.seed,
+        instruments=header.instruments,
         conditions=dict(next(item for item in taken if item.reading.purpose == "matrix").reading.conditions),
         telemetry_start=dict(taken[0].telemetry),
         telemetry_end=dict(taken[-1].telemetry),

@@ -12,6 +12,7 @@ from photonic.calibration.reportpage import (
     box,
     facts,
     figures,
+    html,
     page,
     paragraph,
     section,
@@ -179,7 +180,7 @@ def _tables(
     for setting, groups in settings.items():
         where = _where(groups, names)
         found = judged[setting]
-        heading = Marked(f"<h3>{paragraph(where)[3:-4]}</h3>")
+        heading = Marked(f"<h3>{html(where)}</h3>")
         rows = [_row(group, groups.get(reference)) for group in groups.values()]
         note = [] if found is None or not found.uninformative else [paragraph(f"Uninformative: {found.uninformative}.")]
         parts += [heading, *note, table(where, _COLUMNS, rows)]
@@ -273,7 +274,7 @@ def _what(outcomes: Sequence[Outcome], names: Sequence[str]) -> Marked:
     shared = {name: getattr(cells[0], name) for name in ("network", "data", "train_images", "test_images", "epochs")}
     shared |= {name: getattr(cells[0], name) for name in ("batch_size", "lr", "schedule", "early_stopping")}
     shown = {TITLES.get(name, name): ", ".join(values) for name, values in axes.items()}
-    shown |= {TITLES.get(name, name): value_text(value) for name, value in shared.items() if name not in axes}
+    shown |= {TITLES.get(name, name): value_text(value) for name, value in shared.items() if name not in axes and value}
     precisions = sorted({cell.precision for cell in cells if cell.precision is not None})
     if precisions:
         shown["bits"] = "; ".join(f"p {p}: {bits_text(p)}" for p in precisions)

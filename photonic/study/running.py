@@ -8,7 +8,8 @@ import pickle
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,10 +118,8 @@ class Runner:
         self._folder.refuse_changed(inputs)
         started, before = time.perf_counter(), 0.0
         start = self._pretrained(cell) if cell.pretrain_epochs else None
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            Built(cell, samples.shape, samples.n_classes, start) as built,
-        ):
+        said = list[str]()
+        with _noting(said), Built(cell, samples.shape, samples.n_classes, start) as built:
             training = Training(cell, built, samples, self._stepped)
             saved = self._checkpoint(cell)
             if saved is not None:
@@ -128,8 +127,7 @@ class Runner:
                 before = saved["seconds"]
             self._train(cell, training, lambda: before + time.perf_counter() - started)
         seconds = before + time.perf_counter() - started
-        said = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-        return self._outcome(cell, training, samples, seconds, said), inputs
+        return self._outcome(cell, training, samples, seconds, tuple(dict.fromkeys(said))), inputs
 
     def _train(self, cell: Cell, training: Training, seconds: Callable[[], float]) -> None:
         saved = time.perf_counter()
@@ -191,6 +189,15 @@ class Runner:
             finished=datetime.now(UTC),
             **self._versions,  # type: ignore[arg-type]  # the four are text
         )
+
+
+@contextmanager
+def _noting(texts: list[str]) -> Iterator[None]:
+    """Adds the text of each warning inside the block to a list: they belong to the cell, not to a worker's terminal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    texts += [str(warning.message) for warning in caught]
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:

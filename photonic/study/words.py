@@ -48,7 +48,7 @@ def value_text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return "all" if value is None else str(value)
+    return "none" if value is None else str(value)
 
 
 def bits_text(precision: int) -> str:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from conftest import TINY
 
-from photonic.errors import RunError, SpecError
+from photonic.cli import main
+from photonic.errors import MissingExtraError, RunError, SpecError
 from photonic.study.campaign import Summary, chosen
 from photonic.study.cell import Cell
 from photonic.study.grid import Grid, parse_grid
@@ -221,3 +223,79 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_the_warnings_of_a_cell_are_in_its_row(tmp_path: Path) -> None:
+    cell = Cell(network="mlp", backend="sim", train_images=20, test_images=10, epochs=1)
+    outcome = Runner(Setting(tmp_path, None, 1)).attempt(cell).outcome
+    assert outcome is not None
+    assert any("data sheet" in text for text in outcome.warnings)
+
+
+@pytest.mark.parametrize(("package", "more"), [("pyarrow", {}), ("ray", {"engine": "ray"})])
+def test_a_missing_package_is_named_before_anything_is_written(
+    package: str, more: dict[str, str], tiny: Grid, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"{package} is needed.*\[study\]"):
+        run(tiny, **more)
+    assert not (tmp_path / "study").exists()
+
+
+def test_named_data_are_looked_for_where_the_study_is_told(quick: Run, tmp_path: Path) -> None:
+    text = 'name = "g"\ntitle = "G"\n[[grid]]\nbackend = "digital"\ndata = "cifar10"\n'
+    summary = quick(parse_grid(text, "g"), data_root=tmp_path / "nowhere")
+    assert "nowhere" in summary.failed[0]
+
+
+def test_a_training_that_diverges_is_a_row_and_not_a_failure(tmp_path: Path) -> None:
+    cell = Cell(network="mlp", backend="digital", lr=1e30, train_images=64, test_images=50, epochs=5, batch_size=8)
+    outcome = Runner(Setting(tmp_path, None, 1)).attempt(cell).outcome
+    assert outcome is not None
+    assert outcome.status == "diverged"
+    assert outcome.train_loss[-1] is None
+    assert len(outcome.test_accuracy) < 5
+
+
+def test_a_network_at_chance_is_stopped_by_the_study_s_rule(tmp_path: Path) -> None:
+    """From the tenth epoch on; without the rule it goes on."""
+    fields = {"network": "mlp", "backend": "digital", "lr": 1e-12, "train_images": 100, "test_images": 50, "epochs": 12}
+    runner = Runner(Setting(tmp_path, None, 1))
+    stopped = runner.attempt(Cell(**fields, early_stopping="chance")).outcome
+    whole = runner.attempt(Cell(**fields)).outcome
+    assert stopped is not None
+    assert whole is not None
+    assert (stopped.status, len(stopped.test_accuracy)) == ("at chance", 10)
+    assert (whole.status, len(whole.test_accuracy)) == ("finished", 12)
+    assert whole.test_accuracy[:10] == stopped.test_accuracy
+
+
+def test_mistakes_on_the_command_line_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for more in (["--grid", "nothing"], ["--only", "seed"], ["--only", "sed=1"], ["--engine", "abacus"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["study", "activations", "--out", str(tmp_path / "out"), *more])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("photonic: error: ")
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_what_it_found(quick: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``quick`` lends its engine."""
+    grid = tmp_path / "tiny.toml"
+    grid.write_text(TINY)
+    command = ["study", "activations", "--grid", str(grid), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cells"], found["ran"], found["failed"]) == (4, 4, [])
+    assert found["cells_per_hour"] > 0
+    gelu = next(row for row in found["results"] if row["activation"] == "GELU")
+    assert sorted(gelu["seeds"]) == ["0", "1"]
+    assert gelu["last_against_relu"]["seeds"] == 2
+    with pytest.raises(SystemExit):
+        main(command)
+    printed = capsys.readouterr()
+    assert "4 of 4, 0 in this run" in printed.out

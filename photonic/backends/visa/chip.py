@@ -27,6 +27,7 @@ from photonic.backends.visa.player import Codes, Player
 from photonic.backends.visa.plays import Block, blocks
 from photonic.backends.visa.power import Power
 from photonic.backends.visa.retry import after_rails
+from photonic.backends.visa.roles import Instrument
 from photonic.backends.visa.warmup import wait_until_warm
 from photonic.backends.visa.watchdog import Watchdog
 from photonic.errors import LabError, PhotonicError, RangeError, ResponseError
@@ -88,6 +89,12 @@ class VisaChip(Chip):
         if self.bench.calibration is None:
             return None
         return accepted(loaded(self._folder / self.bench.calibration), **self._allowed)  # type: ignore[arg-type]  # keys were checked
+
+    def instruments(self) -> Mapping[str, str]:
+        """Identity and settings of each instrument, by its name, read anew."""
+        with self._lock:
+            self._check_open()
+            return {instrument.name: _told(instrument) for instrument in self._instruments}
 
     def safe_state(self) -> None:
         """Light, modulators and heaters off, the temperature kept; the next call switches on again.
@@ -203,6 +210,12 @@ class VisaChip(Chip):
         self._instruments.close()
         if self._in_use is not None:
             self._in_use.release()
+
+
+def _told(instrument: Instrument) -> str:
+    identity = instrument.identify()
+    settings = [f"{name}={value}" for name, value in instrument.snapshot().items()]
+    return ", ".join([identity.manufacturer, identity.model, identity.serial, identity.firmware, *settings])
 
 
 def _tensors(telemetry: Mapping[str, float], counts: Codes, rails: tuple[float, float]) -> dict[str, Tensor]:

@@ -32,16 +32,16 @@ class Presence:
     def __init__(self, timing: Timing, outputs: int) -> None:
         self._timing = timing
         self.gains = np.ones(outputs)  # of each output, relative to the data sheet's
-        self._first: tuple[bytes, Array] | None = None
+        self._first: dict[bytes, Array] = {}
 
     def learn(self, contrasts: Array, promised: Array) -> None:
         """Takes the gains from contrasts (M,) of a reference and what the data sheet promises of it (M,)."""
         self.gains = np.where(promised == 0, 1.0, contrasts / np.where(promised == 0, 1.0, promised))
-        self._first = None
+        self._first = {}
 
     def forget(self) -> None:
         """After weights were programmed, nothing is known of what they give."""
-        self._first = None
+        self._first = {}
 
     def check(self, contrasts: Array, promised: Array | None, outputs: NDArray[np.intp], key: bytes) -> None:
         """Refuses a play whose response is of another size.
@@ -58,11 +58,11 @@ class Presence:
         if promised is not None and contrasts.size >= _ENOUGH:
             expected = promised * self.gains[outputs][:, None]
             self._compare(contrasts, expected, self._timing.max_response_error, "what the data sheet promises")
-        if self._first is not None and self._first[0] == key and self._first[1].shape == contrasts.shape:
+        if key in self._first:
             change = self._timing.max_response_change
-            self._compare(contrasts, self._first[1], change, "what the same weights gave before")
+            self._compare(contrasts, self._first[key], change, "what the same weights gave before")
         else:
-            self._first = key, contrasts
+            self._first[key] = contrasts
 
     def check_alive(self, record: NDArray[Any], outputs: NDArray[np.intp], swing: Any) -> None:
         """Refuses a record in which an output never moves although it must.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import pytest
@@ -17,80 +14,10 @@ from photonic.backends.visa.roles import Digitizer, InputModulator, LaserSource,
 from photonic.errors import DisconnectedError, IdentityError, InstrumentTimeoutError, LabError, ProtocolError
 from photonic.testing.bench import VirtualBench
 from tests.backends.visa.peers import within
+from tests.backends.visa.proxy import Proxy
 
 TIMEOUT_S = 0.25
 CODES = CodeLimits(-128, 127)
-
-
-class Proxy:
-    """Passes everything on to an instrument of the bench; does something to the answer of a given number."""
-
-    def __init__(self, port: int) -> None:
-        self._port, self._stopped = port, threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.02)
-        self.port: int = self._listener.getsockname()[1]
-        self.answers = 0
-        self.fault: Callable[[socket.socket, bytes], bool] | None = None
-        self.at = -1
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def arm(self, at: int, fault: Callable[[socket.socket, bytes], bool] | None) -> None:
-        self.answers, self.at, self.fault = 0, at, fault
-
-    def _accept(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            server = socket.create_connection(("127.0.0.1", self._port))
-            for each in (client, server):
-                each.settimeout(0.02)
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            ended = threading.Event()
-            pair = [
-                threading.Thread(target=self._pump, args=(client, server, False, ended), daemon=True),
-                threading.Thread(target=self._pump, args=(server, client, True, ended), daemon=True),
-            ]
-            self._threads += pair
-            for thread in pair:
-                thread.start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool, ended: threading.Event) -> None:
-        try:
-            while not self._stopped.is_set() and not ended.is_set():
-                try:
-                    data = source.recv(2**20)
-                except TimeoutError:
-                    continue
-                if not data:
-                    return
-                if answers:
-                    self.answers += 1
-                    if self.answers - 1 == self.at and self.fault is not None and not self.fault(sink, data):
-                        return
-                    if self.answers - 1 == self.at:
-                        continue
-                sink.sendall(data)
-        except OSError:
-            return
-        finally:
-            ended.set()
-            source.close()
-            sink.close()
 
 
 def _goes_on(action: Callable[[socket.socket, bytes], object]) -> Callable[[socket.socket, bytes], bool]:
