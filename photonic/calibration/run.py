@@ -76,8 +76,10 @@ def calibrate(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         begun = (folder / PLAN).exists()
-        told = {"budget": budget, "seed": seed, "instruments": chip.instruments()}
-        store = RawStore.open(folder) if begun else RawStore.create(folder, spec, plan, **told)
+        if begun:
+            store = RawStore.open(folder)
+        else:
+            store = RawStore.create(folder, spec, plan, budget=budget, seed=seed, instruments=chip.instruments())
         stack.enter_context(store)
         sweep(chip, plan, store, progress=progress, lasting=raw is not None)
         return refit(store)
