@@ -121,9 +121,14 @@ class PowerBudget:
             return math.fsum(self.__reserved.values())
 
     def adopt(self, name: str, power_w: float) -> None:
-        """Takes note of what a driver's outputs were found to take; above the total, nobody gets more."""
+        """Takes note of what outputs were found to take, if it is more; above the total, nobody gets more."""
         with self.__lock:
-            self.__reserved[name] = max(power_w, 0.0)
+            self.__reserved[name] = max(power_w, self.__reserved.get(name, 0.0))
+
+    def held_w(self, name: str) -> float:
+        """What a driver has reserved."""
+        with self.__lock:
+            return self.__reserved.get(name, 0.0)
 
     def reserve(self, name: str, power_w: float) -> None:
         """Reserves a driver's power in place of what it had.

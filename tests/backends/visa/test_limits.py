@@ -225,3 +225,17 @@ def test_the_arrays_behind_the_limits_cannot_be_written_to() -> None:
         limits._high[0] = 9.0
     with pytest.raises(ValueError, match="WRITEABLE"):
         limits._high.setflags(write=True)
+
+
+def test_a_list_that_may_still_play_keeps_its_power_when_the_next_programming_is_refused() -> None:
+    limits = WeightLimits.uniform(1, volts_min=0.0, volts_max=5.0, resistance_ohm=1.0)
+    budget, outputs, owner = PowerBudget(10.0), Outputs([0.0]), Owner("bank")
+    ramp = Ramp("bank", outputs, owner, limits, budget)
+    owner.run(lambda: ramp.admit_list(np.array([[3.0], [0.0]]), 1.0))
+    assert budget.held_w("bank") == 9.0
+    with pytest.raises(LimitError, match="more than the bench's total"):
+        owner.run(lambda: ramp.to(np.array([4.0])))
+    assert budget.held_w("bank") == 9.0
+    owner.run(lambda: ramp.to(np.array([1.0])))
+    assert budget.held_w("bank") == 1.0
+    owner.close(lambda: None)

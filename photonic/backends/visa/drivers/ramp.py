@@ -88,14 +88,13 @@ class Ramp:
             self._pause(least_s / steps)
             # the last one is exact; rounding must not move it
             self._write(target if step == steps else start + (target - start) * (step / steps))
-        self._reserve(target)
+        self._release(target)
 
     def to_safe(self) -> None:
         """Goes to the safe levels at once: no ramp, no endurance, nothing that could hold it up."""
         safe = self.safe()
         self._write(safe)
-        if self.__budget is not None:
-            self.__budget.adopt(self._name, self.__limits.power_w(safe))
+        self._release(safe)
 
     def safe(self) -> Array:
         """(n_channels,) safe levels."""
@@ -138,9 +137,20 @@ class Ramp:
             )
 
     def _reserve(self, *levels: Array) -> None:
-        """Power of the greatest of some levels; between two of them it is less, because it is convex."""
+        """Power of the greatest of some levels, besides what is held: a list that was armed may still play.
+
+        Between two levels it is less, because it is convex.
+        """
         if self.__budget is not None:
-            self.__budget.reserve(self._name, max(self.__limits.power_w(each) for each in levels))
+            held = self.__budget.held_w(self._name)
+            self.__budget.reserve(self._name, max(held, *(self.__limits.power_w(each) for each in levels)))
+
+    def _release(self, levels_v: Array) -> None:
+        """Keeps the power of the levels that are now at the outputs, and no more."""
+        if self.__budget is not None:
+            power_w = self.__limits.power_w(levels_v)
+            self.__budget.adopt(self._name, power_w)
+            self.__budget.reserve(self._name, power_w)
 
     def _pause(self, seconds: float) -> None:
         self._owner.sleep(self._changed_s + seconds - time.monotonic())
