@@ -116,7 +116,7 @@ def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero
         noise.append(np.where(setting.usable, per_shot, np.nan))
         spread.append(np.diag(inverse))
         found.append(np.where(setting.usable, solution, np.nan))
-    each, matrices, per_unit = np.nanmean(np.array(noise), axis=0), np.array(found), np.nan_to_num(spread, nan=1.0)
+    each, matrices, per_unit = _mean(np.array(noise)), np.array(found), np.nan_to_num(spread, nan=1.0)
     zeros, zeros_se = (zero, np.zeros_like(zero)) if zero is not None else _pooled(matrices[:, n], per_unit[:, n], each)
     return Effective(
         codes=np.array([setting.codes for setting in settings]),
@@ -127,6 +127,14 @@ def effective_matrices(settings: Sequence[Setting], light: Sequence[Array], zero
         noise=each,
         moments=Moments.of(settings, light),
     )
+
+
+def _mean(noise: Array) -> Array:
+    """(M,) of (K, M) where an output could be used; NaN for one that never could."""
+    known = ~np.isnan(noise)
+    count = known.sum(0)
+    found: Array = np.where(count, np.where(known, noise, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+    return found
 
 
 def _inverse(gram: Array) -> Array:

@@ -179,18 +179,19 @@ def _refuse_silent(spec: ChipSpec, data: Effective) -> None:
     """An output or an input whose matrix does not follow its codes at all, or was never usable, ends the fit."""
     centred = data.codes / spec.response.weight_code_one
     known = ~np.isnan(data.matrix)
-    weight = known / data.variance[..., None]
+    # an output that is at a rail in all settings has no variance either
+    weight = np.where(known, 1 / np.nan_to_num(data.variance, nan=1.0)[..., None], 0.0)
     moves = np.where(known, data.matrix, 0.0) * centred * weight
     strength = centred**2 * weight
     slope, error = moves.sum((0, 2)), np.sqrt(strength.sum((0, 2)))
-    dead = [str(i) for i in np.flatnonzero(np.abs(slope) <= 5 * error)]
+    dead = [str(i) for i in np.flatnonzero(~(np.abs(slope) > 5 * error))]
     if dead:
         raise CalibrationError(
             f"chip {spec.chip_id}: output {', '.join(dead)} does not answer to its weights in any usable reading; "
             "look at its detector, its order among the outputs, and its ADC's range"
         )
     by_input = (moves * np.sign(slope)[:, None]).sum((0, 1))
-    dark = [str(j) for j in np.flatnonzero(by_input <= 5 * np.sqrt(strength.sum((0, 1))))]
+    dark = [str(j) for j in np.flatnonzero(~(by_input > 5 * np.sqrt(strength.sum((0, 1)))))]
     if dark:
         raise CalibrationError(
             f"chip {spec.chip_id}: the light of input {', '.join(dark)} reaches no output, or moves with none "

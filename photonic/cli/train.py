@@ -43,7 +43,12 @@ def _default(name: str, **more: Any) -> dict[str, Any]:
     help="digits, mnist, fashion-mnist, cifar10, cifar100, a folder, an .npz or a .parquet file",
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set if it is not there.")
-@click.option("--model", **_default("model"), metavar="NAME", help="mlp, convnet or a torchvision model")
+@click.option(
+    "--model",
+    **_default("model"),
+    metavar="NAME",
+    help="mlp, convnet, study_convnet (docs/study-noise.md) or a torchvision model",
+)
 @click.option(
     "--activation",
     **_default("activation"),

@@ -116,13 +116,21 @@ class DerivativeErrors:
         """How much larger the errors of one curve are than those of another, with the draws' covariance.
 
         Ratios of averages: an average of ratios has no end, for a draw may leave the other without any error.
+
+        Raises:
+            SpecError: no draw had an error of the other.
         """
         top, bottom = self.per_draw[curve], self.per_draw[other]
+        if not bool(bottom.any()):
+            raise SpecError(
+                f"no draw of {len(bottom)} had an error of {other} at p = {self.precision} and EP {self.ep:g} "
+                f"({self.where.name}); take more draws"
+            )
         ratio = top.mean(0) / bottom.mean(0)
         spread = (top - ratio * bottom).std(0) / bottom.mean(0) / math.sqrt(len(top))
         found = {name: Measured(*each) for name, *each in zip(STATISTICS, ratio.tolist(), spread.tolist(), strict=True)}
         root = math.sqrt(found["rms"].value)
-        return {**found, "rms": Measured(root, found["rms"].error / (2 * root))}
+        return {**found, "rms": Measured(root, found["rms"].error / (2 * root) if root else 0.0)}
 
     def single_draw_spread(self, curve: str, other: str) -> float:
         """Relative standard deviation, over single draws, of the ratio of mean errors; of draws that have it."""

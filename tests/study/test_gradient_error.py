@@ -180,3 +180,11 @@ def test_the_command_prints_tables_for_people():
     assert result.exit_code == 0, result.output
     assert 'the "100x" of the study' in result.stdout
     assert "linear layer of 64 inputs" in result.stdout
+
+
+def test_too_few_draws_are_said_and_not_divided_by():
+    """Nothing over nothing is no ratio."""
+    result = _run("--precision", "4", "--ep", "0.0001", "--draws", "2", "--json")
+    assert result.exit_code == 2
+    assert "take more draws" in result.stderr
+    assert result.stdout == ""

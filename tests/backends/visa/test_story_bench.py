@@ -67,10 +67,7 @@ def test_bench_calibrate_train(tmp_path: Path) -> None:
         words = ("--backend", "lab/bench.toml", "--calibration", "chip.json", "--epochs", "1", "--json")
         trained = run(tmp_path, "train", *words)
         assert trained.returncode == 0, trained.stderr
-        found = json.loads(trained.stdout)
-        assert found["backend"] == "lab/bench.toml"
-        again = run(tmp_path, "evaluate", found["run"]) if "run" in found else None
-        assert again is None or again.returncode == 0, again
+        assert json.loads(trained.stdout)["backend"] == "lab/bench.toml"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
