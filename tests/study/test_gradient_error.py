@@ -184,7 +184,7 @@ def test_the_command_prints_tables_for_people():
 
 def test_too_few_draws_are_said_and_not_divided_by():
     """Nothing over nothing is no ratio."""
-    result = _run("--precision", "4", "--ep", "0.0001", "--draws", "2", "--json")
+    result = _run("--precision", "1", "--ep", "0.0001", "--draws", "2", "--json")
     assert result.exit_code == 2
     assert "take more draws" in result.stderr
     assert result.stdout == ""
