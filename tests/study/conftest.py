@@ -8,31 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from madeup import TINY
 
 from photonic.study import campaign
 from photonic.study.campaign import Listener, Request, Summary, run_study
 from photonic.study.cell import Cell
 from photonic.study.grid import Grid, parse_grid
 from photonic.study.running import Reply, Runner, Setting
-
-TINY = """
-name = "tiny"
-title = "Tiny"
-
-[base]
-data = "digits"
-train_images = 120
-test_images = 100
-network = "mlp"
-backend = "digital"
-epochs = 2
-batch_size = 8
-lr = 0.005
-seed = [0, 1]
-
-[[grid]]
-activation = ["relu", "gelu"]
-"""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Outcomes that nobody trained."""
+"""A small grid, and outcomes that nobody trained."""
 
 from __future__ import annotations
 
@@ -7,6 +7,26 @@ from typing import Any
 
 from photonic.study.cell import Cell
 from photonic.study.outcome import Outcome
+
+# four cells of a second together
+TINY = """
+name = "tiny"
+title = "Tiny"
+
+[base]
+data = "digits"
+train_images = 120
+test_images = 100
+network = "mlp"
+backend = "digital"
+epochs = 2
+batch_size = 8
+lr = 0.005
+seed = [0, 1]
+
+[[grid]]
+activation = ["relu", "gelu"]
+"""
 
 
 def made_up(seed: int, test_accuracy: tuple[float, ...], **fields: Any) -> Outcome:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from conftest import TINY
+from madeup import TINY
 
 from photonic.cli import main
 from photonic.errors import MissingExtraError, RunError, SpecError
