@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from photonic.backends.chip import Chip
@@ -89,7 +90,7 @@ def refit(store: RawStore | str | Path) -> Calibration:
     """The record of raw readings, without the chip.
 
     Raises:
-        CalibrationError: the sweep was not finished, or as ``calibrate``.
+        CalibrationError: the sweep was not finished, or no model fits what it read, or as ``calibrate``.
     """
     store = store if isinstance(store, RawStore) else RawStore.open(Path(store))
     header = store.header
@@ -97,7 +98,18 @@ def refit(store: RawStore | str | Path) -> Calibration:
         raise CalibrationError(
             f"{store.folder} holds {store.done} of {header.readings} readings; finish the sweep first"
         )
-    began = time.monotonic()
+    try:
+        return _refitted(store)
+    except (np.linalg.LinAlgError, ArithmeticError) as error:
+        # readings that no model fits can end in equations without a solution
+        raise CalibrationError(
+            f"the readings in {store.folder} cannot be fitted: {type(error).__name__}: {error}; does every input and "
+            "output of the chip answer, and is every symbol read where it is?"
+        ) from error
+
+
+def _refitted(store: RawStore) -> Calibration:
+    header, began = store.header, time.monotonic()
     taken = store.taken()
     fit = fit_mesh(store.spec, taken) if store.spec.layout == "program" else fit_readings(store.spec, taken)
     later = by_purpose(taken, 1)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from numpy.linalg import LinAlgError
 
 from photonic.backends.chip import Chip
 from photonic.backends.registry import open_chip
@@ -73,8 +72,7 @@ def calibrate_command(
     if chip is None:
         if raw is None:
             raise click.UsageError("name a CHIP to measure, or --raw FOLDER to fit readings again", context)
-        with _fitted(folder):
-            found = refit(RawStore.open(folder))
+        found = refit(RawStore.open(folder))
     else:
         found = _measured(context, chip, folder, budget, seed)
     flags = _flags(folder)
@@ -157,7 +155,7 @@ def _opened(spec: str, seed: int) -> Iterator[Chip]:
 
 
 def _measured(context: click.Context, chip: str, folder: Path, budget: int | None, seed: int) -> Calibration:
-    with _opened(chip, seed) as opened, _progress(context) as bars, _fitted(folder):
+    with _opened(chip, seed) as opened, _progress(context) as bars:
         _say_finished(folder)
         try:
             return calibrate(opened, budget=budget, seed=seed, raw=folder, progress=drawn(bars))
@@ -169,18 +167,6 @@ def _measured(context: click.Context, chip: str, folder: Path, budget: int | Non
             if str(folder) not in parts[0] and (folder / PLAN).exists():
                 parts.append(f"the readings are kept in {folder}")
             raise type(error)("; ".join(parts)) from error
-
-
-@contextmanager
-def _fitted(folder: Path) -> Iterator[None]:
-    """Readings that no model fits can end in equations without a solution; that is an answer and no traceback."""
-    try:
-        yield
-    except (LinAlgError, ArithmeticError) as error:
-        raise CalibrationError(
-            f"the readings in {folder} cannot be fitted: {type(error).__name__}: {error}; they are kept, and "
-            f"photonic calibrate --raw {folder} fits them again; does every input and output of the chip answer?"
-        ) from error
 
 
 def _say_finished(folder: Path) -> None:

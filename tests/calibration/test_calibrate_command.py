@@ -136,8 +136,7 @@ def test_equations_without_a_solution_are_no_traceback(
     def fails(store: RawStore) -> Calibration:
         raise LinAlgError("Singular matrix")
 
-    monkeypatch.setattr("photonic.calibration.run.refit", fails)
-    monkeypatch.setattr(command, "refit", fails)
+    monkeypatch.setattr("photonic.calibration.run._refitted", fails)
     raw = tmp_path / "chip.raw"
     for asked in ((bench, "--budget", BUDGET), ("--raw", raw)):
         found = run("calibrate", *asked, "-o", tmp_path / "chip.json")
