@@ -102,10 +102,17 @@ def test_a_killed_trainer_is_told_and_a_killed_bench_is_an_error(tmp_path: Path)
 def started(folder: Path, control: BenchControl) -> subprocess.Popen[str]:
     """A training on the bench that has begun to measure."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = photonic_command("train", "--backend", "lab/bench.toml", "--epochs", "500")
+    command = photonic_command("train", "--backend", "lab/bench.toml", "--epochs", "200", "--limit", "200")
     before = plays(control)
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests that run in the background ignore Ctrl-C, and their children would as well
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + PATIENCE_S
     while plays(control) < before + 60 and process.poll() is None and time.monotonic() < end:
