@@ -29,6 +29,7 @@ OF_SETTING = {
 }
 OF_ACTIVATION = {"interpolation": "interpolation factor i", "scale": "scale s", "leak": "leak"}
 MOST_PANELS = 12
+LEAST_SPAN = 10.0  # points of accuracy: less would make scatter look like a result
 # middle tones: told apart, and seen on white and on black
 _COLOURS = ("#3b82c4", "#d9702b", "#2f9e73", "#b065c0", "#b8922a", "#22a0b0", "#c94f5a", "#858a93")
 _MARKERS = "os^Dv<>P"
@@ -64,7 +65,10 @@ class Figure:
         for index, (name, line) in enumerate(self.lines.items()):
             shift = span * 0.5 * (index / max(len(self.lines) - 1, 1) - 0.5)
             self._line(axes, name, [(at[x] + shift, line[x]) for x in places if x in line], index, numeric)
-        if axes.get_ylim()[0] < 100 * self.chance + 25:  # else the curves would be squeezed to the top
+        low, high = axes.get_ylim()
+        wider = max(0.0, LEAST_SPAN - (high - low)) / 2
+        axes.set_ylim(low - wider, high + wider)
+        if low < 100 * self.chance + 25:  # else the curves would be squeezed to the top
             axes.axhline(100 * self.chance, color="#858a93", linewidth=0.8, linestyle=":")
         if not numeric:
             axes.set_xticks(list(at.values()), [_short(str(x)) for x in places])
