@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from photonic.backends.visa.benchfile import BenchFile
 from photonic.backends.visa.brightness import Brightness
 from photonic.backends.visa.player import Codes, Player
-from photonic.backends.visa.timing import Sampler, check_sync, learn, skew_of
+from photonic.backends.visa.sync import check_sync
+from photonic.backends.visa.timing import Sampler, learn, skew_of
 from photonic.errors import LabError, TimingError
 
 Array = NDArray[np.float64]

@@ -12,7 +12,8 @@ from photonic.backends.visa.assembly import Instruments
 from photonic.backends.visa.benchfile import BenchFile
 from photonic.backends.visa.brightness import Brightness
 from photonic.backends.visa.presence import Presence
-from photonic.backends.visa.timing import Sampler, SyncReader, check_sync
+from photonic.backends.visa.sync import SyncReader, check_sync
+from photonic.backends.visa.timing import Sampler
 from photonic.backends.visa.waveform import Segment, sync_pattern, waveforms
 from photonic.errors import LabError
 
@@ -105,7 +106,7 @@ class Player:
             if light:
                 must = None if promised is None else promised[outputs] * light
                 key = np.array([gain, light, outputs[0], rows, columns]).tobytes()
-                self.presence.check(sync.contrast, must, outputs, key)
+                self.presence.check(sync, must, outputs, key)
                 self.presence.check_alive(
                     record, outputs, lambda: light * self._brightness.swing(weights, inputs, gain)
                 )

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photonic.backends.visa.sections import Timing
+from photonic.backends.visa.sync import Sync
 from photonic.errors import ResponseError
 
 Array = NDArray[np.float64]
-_SIGMAS = 5.0
+_KNOWN = 0.5  # how far a size may be off by chance, beyond which nothing is said of it
 _ENOUGH = 8  # contrasts, from which their scatter is known
 _SWING = 4.0  # counts by which an output must move, to be called dead where it does not
 
@@ -32,7 +33,7 @@ class Presence:
     def __init__(self, timing: Timing, outputs: int) -> None:
         self._timing = timing
         self.gains = np.ones(outputs)  # of each output, relative to the data sheet's
-        self._first: dict[bytes, Array] = {}
+        self._first: dict[bytes, Sync] = {}
 
     def learn(self, contrasts: Array, promised: Array) -> None:
         """Takes the gains from contrasts (M,) of a reference and what the data sheet promises of it (M,)."""
@@ -43,26 +44,29 @@ class Presence:
         """After weights were programmed, nothing is known of what they give."""
         self._first = {}
 
-    def check(self, contrasts: Array, promised: Array | None, outputs: NDArray[np.intp], key: bytes) -> None:
+    def check(self, sync: Sync, promised: Array | None, outputs: NDArray[np.intp], key: bytes) -> None:
         """Refuses a play whose response is of another size.
 
         Args:
-            contrasts: (K, T) of the sync symbols.
-            promised: (K, T) by the data sheet; None: it says nothing.
+            sync: what its sync symbols said.
+            promised: (K, T) contrasts by the data sheet; None: it says nothing.
             outputs: (K,) which they are.
             key: names the settings that the play was made with.
 
         Raises:
             ResponseError: too large or too small.
         """
-        if promised is not None and contrasts.size >= _ENOUGH:
+        if promised is not None and sync.contrast.size >= _ENOUGH:
             expected = promised * self.gains[outputs][:, None]
-            self._compare(contrasts, expected, self._timing.max_response_error, "what the data sheet promises")
-        if key in self._first:
+            self._compare(sync, expected, 0.0, self._timing.max_response_error, "what the data sheet promises")
+        first = self._first.get(key)
+        if first is not None:
+            power = float((first.contrast**2).sum()) - first.contrast.size * first.noise
+            error = first.by_chance(power) if power > 0 else 1.0
             change = self._timing.max_response_change
-            self._compare(contrasts, self._first[key], change, "what the same weights gave before")
-        else:
-            self._first[key] = contrasts
+            self._compare(sync, first.contrast, error, change, "what the same weights gave before")
+        elif sync.seen:
+            self._first[key] = sync
 
     def check_alive(self, record: NDArray[Any], outputs: NDArray[np.intp], swing: Any) -> None:
         """Refuses a record in which an output never moves although it must.
@@ -88,15 +92,16 @@ class Presence:
                 "One that is known not to answer goes into timing.silent_outputs"
             )
 
-    def _compare(self, contrasts: Array, expected: Array, bound: float, what: str) -> None:
+    def _compare(self, sync: Sync, expected: Array, error: float, bound: float, what: str) -> None:
+        """Compares contrasts with expected ones, whose size may be off by a relative ``error``."""
         power = float((expected**2).sum())
-        if power == 0:
+        if power == 0 or (own := float(np.hypot(sync.by_chance(power), error))) > _KNOWN:
             return
-        size = float((contrasts * expected).sum()) / power
-        rest = float(((contrasts - size * expected) ** 2).sum()) / max(1, contrasts.size - 1)
-        error = float(np.sqrt(rest / power))
-        if not abs(size - 1) <= bound + _SIGMAS * error:
+        size = float((sync.contrast * expected).sum()) / power
+        rest = float(((sync.contrast - size * expected) ** 2).sum()) / max(1, expected.size - 1)
+        by_chance = max(own, sync.sigmas[0] * float(np.sqrt(rest / power)))
+        if not abs(size - 1) <= bound + by_chance:
             raise ResponseError(
-                f"the response is {size:.2f} (± {error:.2f}) of {what}, the bench allows a change of {bound:.0%}: "
-                "light, gain or coupling have changed; calibrate again"
+                f"the response is {size:.2f} (by chance within {by_chance:.2f}) of {what}, the bench allows a change "
+                f"of {bound:.0%}: light, gain or coupling have changed; calibrate again"
             )

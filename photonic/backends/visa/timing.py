@@ -1,12 +1,4 @@
-"""From records to counts: where each output's symbols are, and whether they are settled where they are sampled.
-
-The sync symbols of a segment, read as the data are, follow ``a + h_next p[k+1] + h_0 p[k] + h_prev p[k-1]`` with the
-known pattern p. ``h_prev`` is what a count still has of the symbol before (sampled before it has settled), ``h_next``
-what it has of the one after (sampled too late); their sum ``c`` is the settled contrast. One play says little of one
-output, so that all tiles and outputs are pooled, weighted by their contrast. Limits are five standard errors wide;
-these are taken from what the fit leaves of that pooled signal, for outputs share noise (the laser's). Where no light
-can be seen, nothing is said.
-"""
+"""From records to symbols: where each output's symbols are, by the sync symbols around the data."""
 
 from __future__ import annotations
 
@@ -15,16 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from photonic.backends.visa.sections import Timing
-from photonic.backends.visa.waveform import Segment, sync_design
+from photonic.backends.visa.waveform import Segment
 from photonic.errors import TimingError
 
 Array = NDArray[np.float64]
 SIGMAS = 5.0
-_SEEN = 3.0  # rms contrast over its noise, from which it is a contrast
 _RESOLVED = 0.25  # samples
 _DRIFT = 3  # symbols by which a sample clock may be off at the end of a segment when it is learned
 _EXPLAINED = 0.5  # part of an output's variance that the pattern explains where it answers
@@ -92,105 +81,6 @@ def _stride(places: NDArray[np.intp]) -> int | None:
         return 1 if places.size else None
     steps = np.diff(places)
     return int(steps[0]) if steps[0] > 0 and (steps == steps[0]).all() else None
-
-
-class Sync(NamedTuple):
-    """What the sync symbols of a play say, pooled over outputs and tiles.
-
-    Attributes:
-        contrast: (K, T) counts.
-        seen: whether there is light enough to say anything.
-        before: part of a step between symbols that is still missing; how far that may be by chance.
-        after: part of the next symbol's step that is there already; likewise.
-        drift: relative change of the contrast from the begin to the end of a segment, rms, noise taken off; its bound.
-    """
-
-    contrast: Array
-    seen: bool
-    before: tuple[float, float] = (0.0, 0.0)
-    after: tuple[float, float] = (0.0, 0.0)
-    drift: tuple[float, float] = (0.0, 0.0)
-
-
-class SyncReader:
-    """Judges sync symbols.
-
-    Args:
-        pattern: (S,) zeros and ones.
-    """
-
-    def __init__(self, pattern: Array) -> None:
-        self.pattern = pattern
-        self._design = sync_design(pattern)
-        self._inverse = np.asarray(np.linalg.pinv(self._design), dtype=np.float64)
-        covariance = np.linalg.inv(self._design.T @ self._design)
-        sums = np.array([0.0, 1.0, 1.0, 1.0])
-        self._contrast = float(sums @ covariance @ sums)  # variance of c, of unit noise
-        self._quantiles: dict[int, float] = {}
-        self._tap = covariance[1, 1], covariance[3, 3]
-        self._with = float(covariance[1] @ sums), float(covariance[3] @ sums)
-
-    def contrasts(self, symbols: NDArray[np.generic]) -> Array:
-        """Settled contrast (K, T, 2) at begin and end of symbols (K, T, 2, S)."""
-        return np.asarray(symbols.astype(np.float64) @ self._inverse[1:].sum(0), dtype=np.float64)
-
-    def read(self, symbols: NDArray[np.generic]) -> Sync:
-        """What symbols (K, T, 2, S) say."""
-        values = symbols.astype(np.float64)
-        taps = values @ self._inverse.T
-        rest = values - taps @ self._design.T
-        outputs, tiles = values.shape[:2]
-        freedom = len(self.pattern) - 4
-        noise = float((rest**2).sum()) / (2 * outputs * tiles * freedom)
-        contrast = taps[..., 1:].sum(-1)
-        power, expected = float((contrast**2).sum()), 2 * outputs * tiles * self._contrast * noise
-        if power <= _SEEN**2 * max(expected, 1e-12 * float((values**2).sum())):
-            return Sync(contrast.mean(-1), False)
-        signal = power - expected
-        # noise of the weighted sum over outputs, whatever they have in common, from what is left of it
-        common = np.einsum("kth,kths->ths", contrast, rest)
-        shared = float((common**2).sum()) / freedom
-        sigmas = self._sigmas(2 * tiles * freedom)
-
-        def part(index: int) -> tuple[float, float]:
-            tap, bias = taps[..., 1 + 2 * index], 2 * outputs * tiles * self._with[index] * noise
-            value = (float((tap * contrast).sum()) - bias) / signal
-            return value, sigmas * float(np.sqrt(max(shared, noise * power) * self._tap[index])) / signal
-
-        # change is that of one contrast: compare it with the mean power of one
-        change, by_noise = contrast[..., 0] - contrast[..., 1], expected
-        excess = (float((change**2).sum()) - by_noise) / (signal / 2)
-        bound = by_noise * SIGMAS * float(np.sqrt(2 / tiles)) / (signal / 2)
-        return Sync(contrast.mean(-1), True, part(1), part(0), (excess, bound))
-
-    def _sigmas(self, freedom: int) -> float:
-        """Student's quantile with as few false alarms as five standard errors of a known noise have."""
-        if freedom not in self._quantiles:
-            self._quantiles[freedom] = float(student.isf(norm.sf(SIGMAS), freedom))
-        return self._quantiles[freedom]
-
-
-def check_sync(found: Sync, timing: Timing) -> None:
-    """Refuses a play whose symbols are not where they must be, or not settled.
-
-    Raises:
-        TimingError: naming the key of the bench file that is likely wrong.
-    """
-    if not found.seen:
-        return
-    for (part, error), what in ((found.before, "before"), (found.after, "after")):
-        if not abs(part) <= timing.max_memory + error:
-            raise TimingError(
-                f"the sampled phase has {part:.1%} (by chance up to {error:.1%}) of the symbol {what} it, the bench "
-                f"allows {timing.max_memory:.1%}: symbols are not where they must be, or have not settled; check "
-                "timing.sample_phase and timing.symbol_rate_hz, the trigger, and the sample clocks"
-            )
-    excess, bound = found.drift
-    if not excess <= timing.max_unsettled**2 + bound:
-        raise TimingError(
-            f"the response of the weights changes by {np.sqrt(excess):.1%} from the begin of a segment to its end, the "
-            f"bench allows {timing.max_unsettled:.1%}: weights have not settled; raise timing.settle_time_s"
-        )
 
 
 class Learned(NamedTuple):

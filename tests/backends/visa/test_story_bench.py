@@ -20,8 +20,8 @@ from photonic.errors import OutputsOnWarning
 from photonic.testing.bench.client import BenchControl
 
 pytestmark = pytest.mark.slow
-# few channels: the least budget of a calibration grows with them
-CHIP = "sim:typical?n_inputs=8&n_outputs=8"
+# the chip of README: a virtual bench is made so that its record passes
+CHIP = "sim:typical?n_inputs=16&n_outputs=16"
 PATIENCE_S = 200.0
 
 
