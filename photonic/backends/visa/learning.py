@@ -71,10 +71,15 @@ def _check_settling(
     time.sleep(_SETTLED * settle_s)
     later = np.concatenate([symbols(full) for _ in range(_REPEATS)], axis=1)
     check_sync(player.reader.read(later), bench.timing)
-    _compare(early, contrasts(later), bench, "")
-    if player.fits(1 + _PLAYS, 1, 1):
-        listed = contrasts(symbols(np.concatenate([other, *[full] * _PLAYS])))
-        _compare(listed[:, 1:2], contrasts(later), bench, " in a list of tiles")
+    size = float(np.sqrt((contrasts(later).mean((1, 2)) ** 2).mean()))
+    _compare(early, contrasts(later), size, bench, "")
+    if player.fits(2, 1, 1):
+        # weights are full now: the first tile of the list differs most from what was there before
+        listed = contrasts(symbols(np.concatenate([other, full])))
+        symbols(other)
+        time.sleep(_SETTLED * settle_s)
+        parked = np.concatenate([contrasts(symbols(other)) for _ in range(_PLAYS)], axis=1)
+        _compare(listed[:, :1], parked, size, bench, " in a list of tiles")
     promised = bright.reference()
     if promised is not None:
         found = promised.copy()
@@ -102,13 +107,12 @@ def read_reference(player: Player, bench: BenchFile, sampler: Sampler) -> Array:
     return np.asarray(player.reader.contrasts(symbols).mean((1, 2)))
 
 
-def _compare(early: Array, later: Array, bench: BenchFile, where: str) -> None:
-    """Contrasts (K, 1, 2) of the first play with those (K, plays, 2) of later ones."""
+def _compare(early: Array, later: Array, size: float, bench: BenchFile, where: str) -> None:
+    """Contrasts (K, 1, 2) of the first play with those (K, plays, 2) of later ones, relative to ``size``."""
     change = early.mean((1, 2)) - later.mean((1, 2))
     # begin and end of a later play differ by noise alone
     noise = later[..., 0] - later[..., 1]
-    size, moved = float(np.sqrt((later.mean((1, 2)) ** 2).mean())), float(np.sqrt((change**2).mean()))
-    error = float(np.sqrt((noise**2).mean() / 2))
+    moved, error = float(np.sqrt((change**2).mean())), float(np.sqrt((noise**2).mean() / 2))
     if not moved <= bench.timing.max_unsettled * size + _SIGMAS * error:
         raise TimingError(
             f"the response{where} is {moved / max(size, 1e-30):.1%} away from where it settles, after "

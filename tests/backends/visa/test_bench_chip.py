@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import photonic
 from photonic.backends.visa.benchfile import BenchFile, load_bench, save_bench
 from photonic.backends.visa.chip import VisaChip
+from photonic.backends.visa.spans import WeightSpan
 from photonic.cli import main
 from photonic.errors import (
     IdentityError,
@@ -116,6 +117,16 @@ def test_a_driver_that_does_not_wait_for_weights_is_caught(tmp_path: Path, seed:
     with VirtualBench("sim:typical?n_inputs=16&n_outputs=16", seed=seed) as served:
         path = edited(str(served.write(tmp_path / "bench.toml")), timing={"settle_time_s": 0.0})
         with pytest.raises(TimingError, match="settle_time_s"):
+            photonic.open_chip(path)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_list_that_does_not_dwell_is_caught(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = WeightSpan.program_list
+    monkeypatch.setattr(WeightSpan, "program_list", lambda self, levels_v, dwell_s: listed(self, levels_v, 0.0))
+    with VirtualBench("sim:typical?n_inputs=16&n_outputs=16", seed=seed) as served:
+        path = str(served.write(tmp_path / "bench.toml"))
+        with pytest.raises(TimingError, match="in a list of tiles"):
             photonic.open_chip(path)
 
 
