@@ -56,7 +56,7 @@ def describe(bench: Bench, ports: Mapping[str, int], name: str) -> BenchFile:
         ),
         # an ideal bench is warm at once
         warm_up=sections.WarmUp(readings=16, deadline_s=60.0) if bench.physics.moments > 1 else None,
-        safety=sections.Safety(laser_consent=True, total_heater_power_w=1.01 * spec.drives * power_w, watchdog_s=30.0),
+        safety=sections.Safety(laser_consent=True, total_heater_power_w=1.01 * spec.drives * power_w, watchdog_s=600.0),
         weights=sections.Weights(
             volts_per_code=drive.volts_per_code,
             volts_at_zero_code=drive.volts_at_zero_code,
