@@ -22,10 +22,15 @@ class Record(BaseModel):
 
 
 def _explain(name: str, error: ValidationError) -> str:
-    """Puts a pydantic error on one line: each field, what is wrong with it, and what was found."""
+    """Puts a pydantic error on one line: each field, what is wrong with it, and what was found.
+
+    A whole table that was found is not shown: what is wrong in it would not be seen for it.
+    """
     parts = []
     for item in error.errors():
-        where = ".".join(str(step) for step in item["loc"]) or "record"
-        found = f" (found {item['input']!r})" if item["loc"] else ""
-        parts.append(f"{where}: {item['msg']}{found}")
+        where = ".".join(str(step) for step in item["loc"])
+        cause = item.get("ctx", {}).get("error")  # of a validator, or of a record in this one
+        what = item["msg"] if cause is None else str(cause)
+        found = "" if not where or isinstance(item["input"], dict) else f" (found {item['input']!r})"
+        parts.append(f"{where}: {what}{found}" if where else f"{what}")
     return f"{name} is not valid: " + "; ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
@@ -10,6 +11,8 @@ from pydantic import Field, model_validator
 from photonic.records.base import Record
 
 Range = tuple[int, int]
+MOST_CHANNELS = 2**20
+LONGEST_WAIT_S = 3600.0  # nobody waits longer for one setting: a slip of the pen
 
 
 class Box(Record):
@@ -34,11 +37,11 @@ class Box(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for first, last in (*self.channels, *self.own_channels):
-            if not 0 <= first <= last:
-                raise ValueError(
-                    f"{self.name}: expected channels [first, last], 0 <= first <= last, found {first, last}"
-                )
+        _check_ranges(self.name, (*self.channels, *self.own_channels))
+        try:
+            re.compile(self.identity)
+        except re.error as error:
+            raise ValueError(f"{self.name}: identity {self.identity!r} is no regular expression: {error}") from error
         if self.own_channels and len(self.own()) != len(self.logical()):
             raise ValueError(
                 f"{self.name}: own_channels are {len(self.own())}, channels {len(self.logical())}; one for each"
@@ -88,6 +91,11 @@ class Inputs(Role):
         default=(), description="inputs that no DAC drives; they stay dark, and any other code for them is refused"
     )
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_ranges("unconnected", self.unconnected)
+        return self
+
 
 class Digitizer(Role):
     """Records, in raw counts."""
@@ -105,7 +113,7 @@ class Laser(Role):
 
     power_full_w: float | None = Field(default=None, gt=0, description="the power at which laser_power is 1")
     power_max_w: float | None = Field(default=None, gt=0, description="absolute limit")
-    settle_time_s: float = Field(default=0.0, ge=0, description="after a change of power")
+    settle_time_s: float = Field(default=0.0, ge=0, le=LONGEST_WAIT_S, description="after a change of power")
     dark: Literal["power", "inputs"] = Field(
         default="power", description="how laser_power = 0 is made: 0 W, or all inputs at their idle code"
     )
@@ -155,7 +163,7 @@ class Timing(Record):
     sync_symbols: int = Field(default=8, ge=8, le=1024, description="before and after the data of each segment")
     guard_symbols: int = Field(default=4, ge=2, le=1024, description="dark, between sync and data")
     sample_phase: float = Field(default=0.75, ge=0, lt=1, description="where in a symbol its count is taken")
-    settle_time_s: float = Field(ge=0, description="after one programming of weights")
+    settle_time_s: float = Field(ge=0, le=LONGEST_WAIT_S, description="after one programming of weights")
     max_skew_symbols: float = Field(default=2.0, ge=0, description="longest delay of an output that is looked for")
     max_memory: float = Field(
         default=0.005, gt=0, lt=0.5, description="largest part of a step between symbols that the sampled phase misses"
@@ -195,6 +203,15 @@ class WarmUp(Record):
     spacing_s: float = Field(default=0.05, ge=0)
     max_deviation: float = Field(default=0.01, gt=0, description="relative, at a quarter of the readings")
     deadline_s: float = Field(default=600.0, gt=0)
+
+
+def _check_ranges(name: str, ranges: Sequence[Range]) -> None:
+    """Before they are spread: a slip of the pen must not fill the memory."""
+    for first, last in ranges:
+        if not 0 <= first <= last < MOST_CHANNELS:
+            raise ValueError(
+                f"{name}: expected channels [first, last], 0 <= first <= last < {MOST_CHANNELS}, found {first, last}"
+            )
 
 
 def _spread(ranges: Sequence[Range]) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ def test_what_toml_cannot_say_is_refused() -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"timing": {"symbol_rate": 1e6}}, "timing: Value error, Timing is not valid: symbol_rate: Extra"),
+        ({"timing": {"symbol_rate": 1e6}}, "timing: Timing is not valid: symbol_rate: Extra inputs are not permitted (found 1000000.0)"),
         ({"timing": {"sample_phase": 1.25}}, "less than 1"),
         ({"weights": {"volts_max": 1.0}}, "volts_max 1"),
         ({"weights": {"safe_v": 9.0}}, "safe_v 9"),
@@ -74,6 +74,10 @@ def test_what_toml_cannot_say_is_refused() -> None:
         ({"inputs": {"instruments": [box("dac", 4)]}}, "'dac' is given to several"),
         ({"inputs": {"instruments": [box("awg", 4, own_channels=[[0, 2]])]}}, "own_channels are 3"),
         ({"laser": {"instruments": []}}, "laser_power"),
+        ({"inputs": {"instruments": [{**box("awg"), "channels": [[0, 10**12]]}]}}, "0 <= first <= last < 1048576"),
+        ({"inputs": {"unconnected": [[0, 10**12]]}}, "unconnected: expected channels"),
+        ({"inputs": {"instruments": [box("awg", 4, identity="((QDevil")]}}, "is no regular expression"),
+        ({"timing": {"settle_time_s": 1e9}}, "settle_time_s"),
         ({"colour": "red"}, "colour"),
     ],
 )
