@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from photonic.cli import doctor, main
+from photonic.cli.group import Interrupted, Photonic
+from photonic.errors import ReadbackError
 from photonic.train import session
 
 QUICK = ["--epochs", "1", "--limit", "96"]
@@ -243,3 +245,21 @@ def test_real_process_is_clean(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     json.loads(done.stdout)
     assert all(line.startswith("photonic: ") for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(("first", "code"), [(ReadbackError("refused"), 2), (KeyboardInterrupt(), 130)])
+def test_what_could_not_be_made_safe_is_told(first, code):
+    """The notes of an error, and of the one that it came from, are in its line; once each."""
+    group = Photonic("photonic")
+
+    @group.command("fail")
+    def fail():
+        first.add_note("laser could NOT be made safe")
+        if isinstance(first, KeyboardInterrupt):
+            raise Interrupted("interrupted; go on") from first
+        raise first
+
+    result = CliRunner().invoke(group, ["fail"])
+    assert result.exit_code == code
+    assert result.stderr.rstrip().endswith("; laser could NOT be made safe")
+    assert result.stderr.count("safe") == 1

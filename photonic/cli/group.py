@@ -91,11 +91,11 @@ class Photonic(click.Group):
             where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
             return _fail(error.format_message().rstrip(".") + where, EXIT_MISTAKE)
         except click.ClickException as error:
-            return _fail(error.format_message(), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            return _fail("interrupted", EXIT_INTERRUPTED)
+            return _fail(_with_notes(error.format_message(), error), error.exit_code)
+        except (click.Abort, KeyboardInterrupt) as error:
+            return _fail(_with_notes("interrupted", error), EXIT_INTERRUPTED)
         except PhotonicError as error:
-            return _fail(str(error), EXIT_MISTAKE)
+            return _fail(_with_notes(str(error), error), EXIT_MISTAKE)
         except OSError as error:
             # a full disk, a file without permission: the machine's state, not a fault of the code
             return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", EXIT_MISTAKE)
@@ -110,6 +110,16 @@ def say(text: str) -> None:
 def _fail(message: str, code: int) -> int:
     say(f"error: {message}" if code != EXIT_INTERRUPTED else message)
     return code
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    """With the notes of an error and of those that it came from, for one may be that outputs could not be made safe."""
+    found: BaseException | None = error
+    while found is not None:
+        for note in getattr(found, "__notes__", ()):
+            message += "" if note in message else f"; {note}"
+        found = found.__cause__ or found.__context__
+    return message
 
 
 def _one_line(text: str) -> str:

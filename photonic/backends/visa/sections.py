@@ -164,7 +164,9 @@ class Timing(Record):
     guard_symbols: int = Field(default=4, ge=2, le=1024, description="dark, between sync and data")
     sample_phase: float = Field(default=0.75, ge=0, lt=1, description="where in a symbol its count is taken")
     settle_time_s: float = Field(ge=0, le=LONGEST_WAIT_S, description="after one programming of weights")
-    max_skew_symbols: float = Field(default=2.0, ge=0, description="longest delay of an output that is looked for")
+    max_skew_symbols: float = Field(
+        default=2.0, ge=0, le=1024, description="longest delay of an output that is looked for"
+    )
     max_memory: float = Field(
         default=0.005, gt=0, lt=0.5, description="largest part of a step between symbols that the sampled phase misses"
     )
@@ -223,11 +225,15 @@ def every_channel_once(role: str, boxes: Sequence[Box], wanted: Sequence[int]) -
     seen: dict[int, str] = {}
     allowed = set(wanted)
     for box in boxes:
+        beyond = [channel for channel in box.logical() if channel not in allowed]
+        if beyond:
+            yield (
+                f"{role}: {box.name} maps channel {', '.join(map(str, beyond[:4]))}{' ...' if beyond[4:] else ''}, "
+                "which the chip does not have (or is unconnected)"
+            )
         for channel in box.logical():
             if channel in seen:
                 yield f"{role}: channel {channel} is mapped twice, in {seen[channel]} and in {box.name}"
-            elif channel not in allowed:
-                yield f"{role}: {box.name} maps channel {channel}, which the chip does not have (or is unconnected)"
             seen.setdefault(channel, box.name)
     missing = sorted(allowed - set(seen))
     if missing:

@@ -62,7 +62,7 @@ def test_what_toml_cannot_say_is_refused() -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"timing": {"symbol_rate": 1e6}}, "timing: Timing is not valid: symbol_rate: Extra inputs are not permitted (found 1000000.0)"),
+        ({"timing": {"symbol_rate": 1e6}}, "not valid: timing: Timing is not valid: symbol_rate: Extra inputs are"),
         ({"timing": {"sample_phase": 1.25}}, "less than 1"),
         ({"weights": {"volts_max": 1.0}}, "volts_max 1"),
         ({"weights": {"safe_v": 9.0}}, "safe_v 9"),
@@ -78,6 +78,7 @@ def test_what_toml_cannot_say_is_refused() -> None:
         ({"inputs": {"unconnected": [[0, 10**12]]}}, "unconnected: expected channels"),
         ({"inputs": {"instruments": [box("awg", 4, identity="((QDevil")]}}, "is no regular expression"),
         ({"timing": {"settle_time_s": 1e9}}, "settle_time_s"),
+        ({"timing": {"max_skew_symbols": 1e9}}, "max_skew_symbols"),
         ({"colour": "red"}, "colour"),
     ],
 )
