@@ -21,6 +21,7 @@ from photonic.backends.visa.assembly import Assembly, Instruments
 from photonic.backends.visa.benchfile import BenchFile, load_bench
 from photonic.backends.visa.inuse import InUse
 from photonic.backends.visa.learning import SPAN, learn_timing, read_reference
+from photonic.backends.visa.leaving import Leaving
 from photonic.backends.visa.monitors import Monitors
 from photonic.backends.visa.options import configured
 from photonic.backends.visa.player import Codes, Player
@@ -69,6 +70,7 @@ class VisaChip(Chip):
         self._unconnected = list(bench.unconnected)
         self._up, self._expired, self._learned = False, "", SPAN
         self._watchdog: Watchdog | None = None
+        self._leaving = Leaving(self.close)
         try:
             self._power.tell_what_is_on()
             self._bring_up()
@@ -207,6 +209,7 @@ class VisaChip(Chip):
             self._release()
 
     def _release(self) -> None:
+        self._leaving.done()
         self._instruments.close()
         if self._in_use is not None:
             self._in_use.release()

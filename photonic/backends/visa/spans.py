@@ -34,7 +34,7 @@ class Crew:
         """
         if len(calls) == 1:
             return [calls[0]()]
-        futures: list[Future[T]] = [self._pool.submit(call) for call in calls]
+        futures: list[Future[T]] = [self._begun(call) for call in calls]
         wait(futures)
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
@@ -42,6 +42,17 @@ class Crew:
                 errors[0].add_note(f"and {type(other).__name__}: {other}")
             raise errors[0]
         return [future.result() for future in futures]
+
+    def _begun(self, call: Callable[[], T]) -> Future[T]:
+        try:
+            return self._pool.submit(call)
+        except RuntimeError:  # the program ends, and takes no more threads: one after the other
+            done: Future[T] = Future()
+            try:
+                done.set_result(call())
+            except Exception as error:
+                done.set_exception(error)
+            return done
 
     def close(self) -> None:
         """Lets the threads end; calls that are under way have deadlines of their own."""
