@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from photonic.backends.visa.sections import (
+    Box,
     Digitizer,
     Inputs,
     Laser,
@@ -100,9 +101,17 @@ class BenchFile(Record):
         """Inputs that no DAC drives."""
         return tuple(i for first, last in self.inputs.unconnected for i in range(first, last + 1))
 
-    def _names(self) -> list[str]:
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """VISA names of all instruments."""
+        return tuple(box.resource for box in self._boxes())
+
+    def _boxes(self) -> list[Box]:
         roles = (self.weights, self.inputs, self.digitizer, self.laser, self.temperature, self.power_monitor)
-        names = [box.name for role in roles for box in role.instruments]
+        return [box for role in roles for box in role.instruments]
+
+    def _names(self) -> list[str]:
+        names = [box.name for box in self._boxes()]
         return [f"the name {name!r} is given to several instruments" for name in {*names} if names.count(name) > 1]
 
     def _channels(self) -> list[str]:

@@ -242,7 +242,7 @@ def open_bench(path: str, **options: Any) -> VisaChip:
     """
     bench, allowed = configured(load_bench(path), path, options)
     folder = Path(path).parent
-    in_use = InUse.of(path)
+    in_use = InUse.of(path, bench.resources)
     try:
         instruments = Assembly(bench, folder).open()
     except BaseException:

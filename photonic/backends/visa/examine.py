@@ -30,7 +30,7 @@ def examine_bench(path: str | os.PathLike[str], openers: Openers | None = None) 
         LabError: somebody has the bench open.
     """
     bench = load_bench(path)
-    in_use = InUse.of(path)
+    in_use = InUse.of(path, bench.resources if openers is None else ())
     try:
         assembly = Assembly(bench, Path(path).parent, openers)
         found = [
