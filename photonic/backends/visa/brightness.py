@@ -75,12 +75,16 @@ class Brightness:
         """(1, N) codes of light in all channels that fills the ADC with all weights at +1."""
         return self._of(np.full((1, self._spec.n_inputs), min(1.0, _PART * self._spec.adc_full_scale)))
 
-    def full_weights(self) -> Codes:
-        """(1, 1, P) codes of weights that let light through to every output; for a mesh, of whatever it gives."""
+    def full_weights(self, setting: int = 0) -> Codes:
+        """(1, 1, P) codes of weights that let light through to every output; for a mesh, of whatever it gives.
+
+        Args:
+            setting: of a mesh, another one for each number.
+        """
         spec = self._spec
         low, high = spec.weight_code_range
         if spec.layout == "program":
-            codes = np.random.default_rng(0).uniform(low, high, spec.drives)
+            codes = np.random.default_rng(setting).uniform(low, high, spec.drives)
         else:
             codes = np.full(spec.drives, min(spec.response.weight_code_one, high))
         dtype = np.float64 if spec.code_dtype == torch.float64 else np.int16

@@ -11,12 +11,15 @@ from photonic.backends.visa.benchfile import BenchFile
 from photonic.backends.visa.brightness import Brightness
 from photonic.backends.visa.player import Codes, Player
 from photonic.backends.visa.sync import check_sync
-from photonic.backends.visa.timing import Sampler, learn, skew_of
+from photonic.backends.visa.timing import Learned, Sampler, clearest, learn, skew_of
+from photonic.backends.visa.waveform import Segment
 from photonic.errors import LabError, TimingError
 
 Array = NDArray[np.float64]
 SPAN = 1024  # symbols between the sync patterns at first, for the sample clock
 _PLAYS = 3
+_SETTINGS = 12  # of a mesh, until each output has shown the pattern: a single one leaves some outputs nearly dark
+_CLEAR = 0.9  # part of an output's variance that the pattern explains where nothing else need be tried
 _REPEATS = 12  # of the reference, by which small errors of the sampled phase are seen
 _SETTLED = 3.0  # times settle_time_s, after which weights that had not settled would have moved
 _SIGMAS = 5.0
@@ -40,11 +43,13 @@ def learn_timing(player: Player, bench: BenchFile, shots: int = SPAN) -> Sampler
     timing, bright = bench.timing, Brightness(bench.spec)
     while shots > 1 and not player.fits(1, 1, shots):
         shots //= 2
-    segment, full = player.segment(shots), bright.full_weights()
+    segment = player.segment(shots)
     player.forget()  # weights are programmed for the first of these plays
-    records = [_record(player, bench, bright, full, shots)[:, 0] for _ in range(_PLAYS)]
-    longest = int(np.ceil(timing.max_skew_symbols * timing.samples_per_symbol))
-    plays = [learn(record, segment, player.pattern, longest) for record in records]
+    records, plays = _plays(player, bench, bright, segment, 0)
+    for setting in range(1, _SETTINGS if bench.chip.layout == "program" else 1):
+        if (np.delete(np.mean([play.explained for play in plays], 0), list(timing.silent_outputs)) >= _CLEAR).all():
+            break
+        plays = clearest(plays, _plays(player, bench, bright, segment, setting)[1])
     sampler = Sampler(skew_of(plays, segment, timing), timing.samples_per_symbol, timing.sample_phase)
     outputs = np.setdiff1d(np.arange(bench.chip.n_outputs), timing.silent_outputs)
     # plays as if they were tiles
@@ -52,6 +57,16 @@ def learn_timing(player: Player, bench: BenchFile, shots: int = SPAN) -> Sampler
     check_sync(player.reader.read(symbols), timing)
     _check_settling(player, bench, bright, sampler, outputs)
     return sampler
+
+
+def _plays(
+    player: Player, bench: BenchFile, bright: Brightness, segment: Segment, setting: int
+) -> tuple[list[Codes], list[Learned]]:
+    """Records (M, samples) of some plays of sync symbols with full weights, and what each of them says."""
+    full, timing = bright.full_weights(setting), bench.timing
+    records = [_record(player, bench, bright, full, segment.shots)[:, 0] for _ in range(_PLAYS)]
+    longest = int(np.ceil(timing.max_skew_symbols * timing.samples_per_symbol))
+    return records, [learn(record, segment, player.pattern, longest) for record in records]
 
 
 def _check_settling(

@@ -57,10 +57,11 @@ class Sampler:
         places = np.asarray(np.floor(flat * (self._r * (1.0 + self.skew.clock)) + self._offset + 1e-9), dtype=np.intp)
         starts = self._starts[outputs]
         if places.size:
-            last = int(places.max() + starts.max())
-            if places.min() + starts.min() < 0 or last >= record.shape[-1]:
+            first, last = int(places.min() + starts.min()), int(places.max() + starts.max())
+            if first < 0 or last >= record.shape[-1]:
                 raise TimingError(
-                    f"sample {last} of a segment is beyond its {record.shape[-1]}; raise timing.guard_symbols"
+                    f"samples {first} to {last} of a segment are beyond its {record.shape[-1]}; raise "
+                    "timing.guard_symbols"
                 )
         found = np.empty((*record.shape[:2], flat.size), dtype=record.dtype)
         regular = _stride(places)
@@ -121,6 +122,15 @@ def learn(record: NDArray[np.generic], segment: Segment, pattern: Array, longest
     start = lags[best[:, 0]].astype(np.float64)
     explained = np.where(start <= longest, explained.mean((1, 2)), 0.0)
     return Learned(start, centres[:, 1] - centres[:, 0], explained)
+
+
+def clearest(some: list[Learned], others: list[Learned]) -> list[Learned]:
+    """Of two lists of as many plays, for each output those that the pattern explains better."""
+    better = np.mean([play.explained for play in others], 0) > np.mean([play.explained for play in some], 0)
+    return [
+        Learned(*(np.where(better, b, a) for a, b in zip(*pair, strict=True)))
+        for pair in zip(some, others, strict=True)
+    ]
 
 
 def skew_of(plays: list[Learned], segment: Segment, timing: Timing) -> Skew:

@@ -314,3 +314,10 @@ def _calls(chip: photonic.Chip, action: str, seed: int) -> list[Any]:
     if action == "beyond":
         return [quietly(lambda: chip.measure(weights * 0 + 32767, inputs))]
     return [quietly(lambda: chip.measure(weights, inputs))] * 2
+
+
+@pytest.mark.parametrize("physics", ["ideal", "lab"])
+def test_a_mesh_is_timed_though_one_setting_leaves_an_output_dark(tmp_path: Path, physics: str) -> None:
+    """The first setting of this device gives output 2 next to no light."""
+    with VirtualBench("sim:mesh-typical?n_inputs=4&n_outputs=4", seed=4, physics=physics) as served:  # type: ignore[arg-type]
+        photonic.open_chip(str(served.write(tmp_path / "bench.toml"))).close()
