@@ -31,7 +31,7 @@ from photonic.backends.visa.retry import after_rails
 from photonic.backends.visa.roles import Instrument
 from photonic.backends.visa.warmup import wait_until_warm
 from photonic.backends.visa.watchdog import Watchdog
-from photonic.errors import LabError, PhotonicError, RangeError, ResponseError
+from photonic.errors import LabError, PhotonicError, RangeError, ResponseError, UnsafeError
 from photonic.records import Calibration
 
 
@@ -204,9 +204,23 @@ class VisaChip(Chip):
             self._watchdog.close()
         try:
             if self._up:
-                self._power.park()
+                self._park()
         finally:
             self._release()
+
+    def _park(self) -> None:
+        """Parks the bench; where that does not end well, makes safe what can still be reached."""
+        try:
+            self._power.park()
+        except UnsafeError as error:
+            self._power.make_safe()
+            raise LabError(f"{error}; instead of that, all outputs but the temperature's were switched off") from error
+        except BaseException as error:  # Ctrl-C in the midst of a ramp
+            try:
+                self._power.make_safe()
+            except UnsafeError as unsafe:
+                error.add_note(f"{unsafe}")
+            raise
 
     def _release(self) -> None:
         self._leaving.done()

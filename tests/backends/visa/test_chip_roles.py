@@ -360,6 +360,21 @@ def test_what_cannot_be_made_safe_is_named() -> None:
         rig.fail = lambda name, what: None
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"), [(DisconnectedError("connection closed"), LabError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_bench_that_cannot_be_parked_is_made_safe(error: BaseException, raised: type[BaseException]) -> None:
+    """A connection that is lost, or a second Ctrl-C, in the midst of closing."""
+    rig = rig_of()
+    chip = opened(rig)
+    chip.measure(*random_codes(chip, 1, 1, 2, 3, 4))
+    rig.fail = _failing(("dac", "program"), error)
+    with pytest.raises(raised):
+        chip.close()
+    assert "make_safe" in rig.done("dac")
+    assert not rig.on["laser"]
+
+
 def _failing(at: tuple[str, str], error: BaseException) -> Callable[[str, str], None]:
     def fail(name: str, what: str) -> None:
         if (name, what) == at:
