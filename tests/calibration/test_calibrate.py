@@ -54,6 +54,7 @@ def test_noise_is_the_chip_s(record: Calibration) -> None:
         assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.05), name
 
 
+@pytest.mark.slow
 def test_products_are_ten_times_nearer(record: Calibration) -> None:
     """Random matrices and inputs on the same chip, with this calibration and with the nominal one."""
     spread = f"{CHIP}&gain_spread=0.1&channel_spread=0.1&resonance_spread_nm=0.002"
@@ -178,6 +179,7 @@ def test_a_chip_that_states_other_codes_is_refused(record: Calibration) -> None:
             photonic.verify(other, renamed)
 
 
+@pytest.mark.slow
 def test_drift_is_fitted_without_the_held_out_references(fitted: tuple[ChipSpec, list[Taken], ChipFit]) -> None:
     """Whatever the later references say, the fit is the same."""
     spec, taken, fit = fitted
@@ -201,6 +203,7 @@ def test_outputs_at_a_rail_say_nothing_of_time(fitted: tuple[ChipSpec, list[Take
     assert allan_check(spec, series, none, fit.noise.model, fit.drift) is None
 
 
+@pytest.mark.slow
 def test_a_laser_for_each_input_is_named_and_fails() -> None:
     """Noise that inputs do not share: the record's model has no such term, and says so."""
     alone = f"{CHIP}&rin_per_line=true&rin_db_per_hz=-140"

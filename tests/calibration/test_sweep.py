@@ -250,6 +250,7 @@ print(kills)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="kills processes that it forks")
 def test_killed_again_and_again(tmp_path: Path) -> None:
     """SIGKILL at random moments: each new process goes on behind the last, and the counts are those of one sweep."""

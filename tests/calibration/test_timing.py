@@ -57,6 +57,7 @@ def _of(chip: SimulatedChip, seed: int, shots: int = 4096) -> DriftModel:
     return drift_of(chip.spec, references, series, np.zeros(chip.spec.n_outputs))
 
 
+@pytest.mark.slow
 def test_a_drift_within_one_call_is_found_with_its_interval() -> None:
     """References are milliseconds apart and tell nothing of 2 ns; single shots do."""
     found = [_of(_chip(seed, laser_drift=0.005, drift_s=2e-9), seed) for seed in range(12)]
@@ -75,6 +76,7 @@ def test_a_drift_within_one_call_is_found_with_its_interval() -> None:
     assert np.mean([each.within for each in found]) == pytest.approx(variance_within(AR1, 512, SHOT), rel=0.1)
 
 
+@pytest.mark.slow
 def test_kinds_are_told_apart() -> None:
     """A chip at rest has none; a walk of the laser is a walk."""
     still = [_of(_chip(seed), seed) for seed in range(10)]

@@ -70,6 +70,7 @@ def test_what_only_names_must_exist(tiny: Grid) -> None:
         chosen(cells, [("seed", "7")])
 
 
+@pytest.mark.slow
 def test_the_numbers_do_not_depend_on_how_many_run_side_by_side_or_in_what_order(
     tiny: Grid, tmp_path: Path, run: Run
 ) -> None:
