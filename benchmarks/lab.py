@@ -159,5 +159,8 @@ PARTS: dict[str, Callable[[], None]] = {"transport": transport, "roundtrip": rou
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(*sys.argv[2:])
-    for part in sys.argv[1:] or PARTS:
+    asked = sys.argv[1:] or list(PARTS)
+    if not set(asked) <= set(PARTS):
+        sys.exit(__doc__)
+    for part in asked:
         PARTS[part]()
