@@ -18,7 +18,7 @@ from torch import Tensor
 from photonic.backends.base import Backend, ConvGeometry
 from photonic.backends.chip import Usage
 from photonic.backends.streams import CallStreams
-from photonic.errors import ChipError, RecomputeError, SpecError
+from photonic.errors import RecomputeError, SpecError
 from photonic.physics.codenoise import CodeNoise
 from photonic.physics.codes import LIMIT, Codes, MidTread, SignCodes, precision_of
 from photonic.physics.errorprobability import mean_variance, noise_of_error_probability, noise_of_variance
@@ -207,7 +207,7 @@ class PaperBackend(Backend):
 
     def state(self) -> dict[str, Any]:
         """The index of the next call: noise is keyed by run seed, purpose, rank and call."""
-        return {"calls": self._streams.calls}
+        return self._streams.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on with the noise of call ``state["calls"]``.
@@ -215,10 +215,7 @@ class PaperBackend(Backend):
         Raises:
             ChipError: the state is not one of this backend's.
         """
-        calls = state.get("calls")
-        if set(state) != {"calls"} or type(calls) is not int or calls < 0:
-            raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
-        self._streams.calls = calls
+        self._streams.restore(state, self.spec.name)
 
 
 def _unscaled(x: Tensor, scale: Tensor | None) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
+from photonic.errors import ChipError
 from photonic.physics import seeds
 from photonic.physics.draws import NormalDraws
 
@@ -38,3 +42,18 @@ class CallStreams:
         # consecutive calls of a stream get consecutive seeds, which differ in the bits that torch's generator takes too
         self.draws.seed(self._base + self.calls)
         self.calls += 1
+
+    def state(self) -> dict[str, Any]:
+        """The index of the next call."""
+        return {"calls": self.calls}
+
+    def restore(self, state: Mapping[str, Any], owner: str) -> None:
+        """Goes on with call ``state["calls"]``.
+
+        Raises:
+            ChipError: the state is not one of these streams, which are those of ``owner``.
+        """
+        calls = state.get("calls")
+        if set(state) != {"calls"} or type(calls) is not int or calls < 0:
+            raise ChipError(f"{owner}: expected the state {self.state()}, found {dict(state)}")
+        self.calls = calls

@@ -38,7 +38,7 @@ from photonic.backends.twin.light import Light, lit
 from photonic.backends.twin.prepared import Prepared, moved
 from photonic.backends.twin.programmer import Made, Programmer
 from photonic.backends.twin.tilewise import OnChip
-from photonic.errors import ChipError, RangeError
+from photonic.errors import RangeError
 from photonic.physics.device import Device
 from photonic.physics.evaluation import Evaluation
 from photonic.physics.parameters import ChipParameters
@@ -353,7 +353,7 @@ class TwinBackend(Backend):
 
     def state(self) -> dict[str, Any]:
         """The index of the next call: noise is keyed by device, run seed, purpose, rank and call."""
-        return {"calls": self._streams.calls}
+        return self._streams.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on with the noise of call ``state["calls"]``.
@@ -361,10 +361,7 @@ class TwinBackend(Backend):
         Raises:
             ChipError: the state is not one of a twin's.
         """
-        calls = state.get("calls")
-        if set(state) != {"calls"} or type(calls) is not int or calls < 0:
-            raise ChipError(f"{self.spec.name}: expected the state {self.state()}, found {dict(state)}")
-        self._streams.calls = calls
+        self._streams.restore(state, self.spec.name)
 
     def _empty(self) -> Kept[Made]:
         # a decomposition costs more than a product

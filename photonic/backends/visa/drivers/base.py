@@ -85,6 +85,19 @@ class ScpiDriver:
             return job()
 
 
+class ChannelDriver(ScpiDriver):
+    """A driver of an instrument with channels, of which ``_channels`` are used, in the role's order."""
+
+    def __init__(self, session: ScpiSession, owner: Owner, dialect: Dialect) -> None:
+        super().__init__(session, owner, dialect)
+        self._channels: tuple[int, ...] = ()
+
+    @property
+    def n_channels(self) -> int:
+        """As the protocol says."""
+        return len(self._channels)
+
+
 def each_channel(text: str, channels: Sequence[int]) -> list[str]:
     """A template, once for each channel where it names one."""
     return [text.format(ch=channel) for channel in channels] if "{ch}" in text else [text]

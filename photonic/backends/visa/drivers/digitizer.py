@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from photonic.backends.visa.blocks import raw_bytes
 from photonic.backends.visa.deadline import Deadline
 from photonic.backends.visa.dialect import Dialect, DigitizerTable, Kind, query_of
-from photonic.backends.visa.drivers.base import ScpiDriver, chosen_channels, commands
+from photonic.backends.visa.drivers.base import ChannelDriver, chosen_channels, commands
 from photonic.backends.visa.limits import CodeLimits
 from photonic.backends.visa.messages import Command, ask
 from photonic.backends.visa.owner import Owner, owned
@@ -22,7 +22,7 @@ from photonic.errors import LimitError, OverloadError, ProtocolError, RangeError
 FIRST_WAIT_S, LONGEST_WAIT_S = 2e-4, 0.02  # between two questions whether a record has ended
 
 
-class ScpiDigitizer(ScpiDriver):
+class ScpiDigitizer(ChannelDriver):
     """A digitizer; see ``photonic.backends.visa.roles.Digitizer``.
 
     Args:
@@ -48,7 +48,6 @@ class ScpiDigitizer(ScpiDriver):
             raise SpecError(f"{self.name}: its dialect has a table for digitizers, but none for blocks")
         self._table, self._blocks, self._limits, self._asked = table, dialect.blocks, limits, channels
         self._kind: Kind = "float64" if limits.real else "int16"
-        self._channels: tuple[int, ...] = ()
         self._memory = self._samples = 0
 
     @owned
@@ -57,11 +56,6 @@ class ScpiDigitizer(ScpiDriver):
         answers = self._session.run([ask(self._table.channels), ask(self._table.memory)])
         present, self._memory = (self._session.parsed(parse_count, answer) for answer in answers)
         self._channels = chosen_channels(self.name, self._asked, present)
-
-    @property
-    def n_channels(self) -> int:
-        """As the protocol says."""
-        return len(self._channels)
 
     @property
     def memory_samples(self) -> int:

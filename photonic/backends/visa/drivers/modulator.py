@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from photonic.backends.visa.blocks import raw_bytes
 from photonic.backends.visa.dialect import BlockTable, Dialect, Kind, ModulatorTable, query_of
-from photonic.backends.visa.drivers.base import ScpiDriver, chosen_channels, commands
+from photonic.backends.visa.drivers.base import ChannelDriver, chosen_channels, commands
 from photonic.backends.visa.limits import CodeLimits
 from photonic.backends.visa.messages import Command, ask
 from photonic.backends.visa.owner import Owner, owned
@@ -18,7 +18,7 @@ from photonic.backends.visa.session import ScpiSession
 from photonic.errors import LimitError, SpecError
 
 
-class ScpiModulator(ScpiDriver):
+class ScpiModulator(ChannelDriver):
     """A waveform source; see ``photonic.backends.visa.roles.InputModulator``.
 
     Args:
@@ -46,7 +46,6 @@ class ScpiModulator(ScpiDriver):
             raise SpecError(f"{self.name}: its dialect has a table for waveform sources, but none for blocks")
         self._table, self._blocks, self._rate_hz, self._asked = table, dialect.blocks, rate_hz, channels
         self.__limits = limits
-        self._channels: tuple[int, ...] = ()
         self._memory = self._granularity = self._minimum = 0
 
     @owned
@@ -58,11 +57,6 @@ class ScpiModulator(ScpiDriver):
         counts = [self._session.parsed(parse_count, answer) for answer in answers]
         present, self._memory, self._granularity, self._minimum = counts
         self._channels = chosen_channels(self.name, self._asked, present)
-
-    @property
-    def n_channels(self) -> int:
-        """As the protocol says."""
-        return len(self._channels)
 
     @property
     def memory_samples(self) -> int:

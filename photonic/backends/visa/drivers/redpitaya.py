@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from photonic.backends.visa.blocks import raw_bytes
 from photonic.backends.visa.deadline import Deadline
 from photonic.backends.visa.dialect import Dialect
-from photonic.backends.visa.drivers.base import ScpiDriver, chosen_channels
+from photonic.backends.visa.drivers.base import ChannelDriver, chosen_channels
 from photonic.backends.visa.limits import CodeLimits
 from photonic.backends.visa.messages import Command, ask
 from photonic.backends.visa.owner import Owner, owned
@@ -38,7 +38,7 @@ def _read(text: str) -> list[Command]:
     return [Command(text), ask(f"{header}?", value)]
 
 
-class RedPitayaSource(ScpiDriver):
+class RedPitayaSource(ChannelDriver):
     """Its two outputs; see ``photonic.backends.visa.roles.InputModulator``. Not yet run on hardware.
 
     Args:
@@ -67,11 +67,6 @@ class RedPitayaSource(ScpiDriver):
         self.__limits, self._rate_hz = limits, rate_hz
         self._channels = chosen_channels(self.name, channels, CHANNELS)
         self._scale = max(abs(limits.code_min), abs(limits.code_max))
-
-    @property
-    def n_channels(self) -> int:
-        """As the protocol says."""
-        return len(self._channels)
 
     @owned
     def load(self, waveforms: NDArray[np.generic], *, segments: int, repeats: int, marker: tuple[int, int]) -> None:
@@ -151,7 +146,7 @@ class RedPitayaSource(ScpiDriver):
         return {f"frequency_{number}_hz": f":SOUR{number}:FREQ:FIX?" for number in self._numbers()}
 
 
-class RedPitayaDigitizer(ScpiDriver):
+class RedPitayaDigitizer(ChannelDriver):
     """Its two inputs; see ``photonic.backends.visa.roles.Digitizer``. Not yet run on hardware.
 
     Args:
@@ -175,11 +170,6 @@ class RedPitayaDigitizer(ScpiDriver):
         super().__init__(session, owner, dialect)
         self._limits, self._samples = limits, 0
         self._channels = chosen_channels(self.name, channels, CHANNELS)
-
-    @property
-    def n_channels(self) -> int:
-        """As the protocol says."""
-        return len(self._channels)
 
     @owned
     def configure(self, samples: int, segments: int, *, rate_hz: float, gain: float = 1.0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from photonic.backends.visa.dialect import Dialect, PowerTable, TemperatureTable, query_of
-from photonic.backends.visa.drivers.base import ScpiDriver, chosen_channels, each_channel
+from photonic.backends.visa.drivers.base import ChannelDriver, ScpiDriver, chosen_channels, each_channel
 from photonic.backends.visa.limits import TemperatureLimits
 from photonic.backends.visa.owner import Owner, owned
 from photonic.backends.visa.session import ScpiSession
@@ -75,7 +75,7 @@ class ScpiTemperature(ScpiDriver):
         }
 
 
-class ScpiPower(ScpiDriver):
+class ScpiPower(ChannelDriver):
     """An optical power meter; see ``photonic.backends.visa.roles.PowerMonitor``.
 
     Args:
@@ -96,7 +96,6 @@ class ScpiPower(ScpiDriver):
     ) -> None:
         super().__init__(session, owner, dialect)
         self._table, self._asked = table, channels
-        self._channels: tuple[int, ...] = ()
 
     @owned
     def connect(self) -> None:
@@ -107,11 +106,6 @@ class ScpiPower(ScpiDriver):
         for text in self._table.setup:
             for one in each_channel(text, numbers):
                 self._set(one)
-
-    @property
-    def n_channels(self) -> int:
-        """As the protocol says."""
-        return len(self._channels)
 
     @owned
     def power_w(self, channel: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photonic.backends.visa.dialect import Dialect, WeightTable, query_of
-from photonic.backends.visa.drivers.base import ScpiDriver, chosen_channels
+from photonic.backends.visa.drivers.base import ChannelDriver, chosen_channels
 from photonic.backends.visa.drivers.levels import ScpiLevels
 from photonic.backends.visa.drivers.ramp import Ramp
 from photonic.backends.visa.limits import PowerBudget, WeightLimits
@@ -17,7 +17,7 @@ from photonic.backends.visa.session import ScpiSession
 from photonic.errors import ClosedError, LimitError, SpecError
 
 
-class ScpiWeights(ScpiDriver):
+class ScpiWeights(ChannelDriver):
     """A weight bank; see ``photonic.backends.visa.roles.WeightBank``.
 
     Args:
@@ -50,7 +50,6 @@ class ScpiWeights(ScpiDriver):
         self._table, self._asked, self._settle_s = table, channels, settle_time_s
         self.__limits, self.__budget = limits, budget
         self.__found: tuple[ScpiLevels, Ramp] | None = None
-        self._channels: tuple[int, ...] = ()
         self._list_length = table.list_length
         self._listed = False
 
@@ -66,11 +65,6 @@ class ScpiWeights(ScpiDriver):
         if table.list_most:
             self._list_length = max(1, self._count(table.list_most))
         self.__ramp().adopt()
-
-    @property
-    def n_channels(self) -> int:
-        """As the protocol says."""
-        return len(self._channels)
 
     @property
     def list_length(self) -> int:
