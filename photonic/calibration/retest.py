@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from photonic.calibration.fit import by_purpose
 from photonic.calibration.meshmodel import MeshModel
 from photonic.calibration.meshplan import make_mesh_retest
 from photonic.calibration.model import ChipModel
+from photonic.calibration.moved import Retested, moved
+from photonic.calibration.moves import POINTS, of_elements, of_mesh
 from photonic.calibration.plan import make_retest
+from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
+from photonic.calibration.reading import Taken
 from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check
 from photonic.errors import ArraysError, WrongChipError
@@ -44,7 +49,8 @@ def verify(
         progress: is told of every reading.
 
     Returns:
-        The verdict, and per check what was found; ``causes`` says what moved.
+        The verdict, and per check what was found; ``causes`` says what kind of thing moved, ``suspects`` which one (see
+        ``moves``).
 
     Raises:
         WrongChipError: the record is another chip's.
@@ -68,11 +74,24 @@ def verify(
         store = RawStore.create(folder, chip.spec, plan, budget=budget, seed=seed)
         stack.enter_context(store)
         sweep(chip, plan, store, progress=progress, lasting=raw is not None)
-        parts = by_purpose(store.taken(), 1)
-    noise = calibration.response.noise
-    prediction = predicted_points(chip.spec, parts["verify"], model, noise, calibration.drift)
-    allan = allan_check(chip.spec, parts["allan"][0], model, noise, calibration.drift)
-    return verify_counts(prediction, allan)
+        taken = store.taken()
+    return _verified(chip.spec, taken, model, calibration)
+
+
+def _verified(
+    spec: ChipSpec, taken: Sequence[Taken], model: ChipModel | MeshModel, calibration: Calibration
+) -> Verification:
+    """The verdict on the readings of a test, and what moved."""
+    parts, noise = by_purpose(taken, 1), calibration.response.noise
+    prediction = predicted_points(spec, parts[POINTS], model, noise, calibration.drift)
+    allan = allan_check(spec, parts["allan"][0], model, noise, calibration.drift)
+    found = verify_counts(prediction, allan)
+    if found.verdict == "pass":
+        return found
+    points = Points.of(spec, parts[POINTS])
+    families = of_mesh(model, points) if isinstance(model, MeshModel) else of_elements(model, points, taken)
+    test = Retested(prediction, families, points.results(model), points.powers(model), model.gain, noise)
+    return found.model_copy(update={"suspects": moved(test)})
 
 
 def model_of(calibration: Calibration, spec: ChipSpec) -> ChipModel | MeshModel:
