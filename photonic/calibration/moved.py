@@ -7,8 +7,8 @@ explained by terms of the noise, or by the noise of one output.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +80,13 @@ def moved(given: Retested) -> tuple[Suspect, ...]:
         named[at], expected = _light_or_gain(given, sample, clear, named[at], means.sizes[at])
     if means.left > _MOST_LEFT:
         return tuple(named)
-    own = {each.name for each in named}
-    left = _variances(sample, expected, clear)
-    return (*named, *explain(left, _noises(given, expected, own)).suspects)
+    still = [i for i in range(clear.shape[1]) if f"gain of output {i}" not in {each.name for each in named}]
+    if not still:
+        return tuple(named)
+    left = _variances(sample, expected, clear & np.isin(np.arange(clear.shape[1]), still))
+    if named:  # S is not quite what was predicted, either
+        left = replace(left, margin=2 * left.margin)
+    return (*named, *explain(left, _noises(given, expected, still)).suspects)
 
 
 def _clear(given: Prediction) -> Flags:
@@ -133,20 +137,12 @@ def _light_or_gain(
     return named, found[likely]
 
 
-def _noises(given: Retested, expected: Array, moved_already: Collection[str]) -> list[Family]:
+def _noises(given: Retested, expected: Array, still: Sequence[int]) -> list[Family]:
     """Each term of the noise, all of it, and that of each output whose gain did not move."""
-    terms, m = given.terms, expected.shape[1]
-    told = [relative(_SAID[name], getattr(given.noise, name), "D^2") for name in terms]
-    rest = [i for i in range(m) if f"gain of output {i}" not in moved_already]
-    found = [
-        every_output(told, np.stack(list(terms.values()))[:, None]),
+    told = [relative(_SAID[name], getattr(given.noise, name), "D^2") for name in given.terms]
+    own = [relative(f"noise of output {i}") for i in still]
+    return [
+        every_output(told, np.stack(list(given.terms.values()))[:, None]),
         every_output([relative("noise of all outputs")], expected[None, None]),
+        Family(own, expected.T[still][:, None, :, None], np.array(still)[:, None]),
     ]
-    if rest:
-        own = Family(
-            [relative(f"noise of output {i}") for i in rest],
-            expected.T[rest][:, None, :, None],
-            np.array(rest)[:, None],
-        )
-        found.append(own)
-    return found

@@ -29,7 +29,10 @@ _AS_WELL = 0.97
 _RIVALS = 2
 _SPENT = 0.1
 _BESIDE = 0.02  # of what the first explains
+_OWN_SHARE = 0.5  # of what is left where it acts, where it explains less than that
+_BESIDE_OWN = 0.35  # of the largest that happened to the same output alone: less is how two changes go together
 _FLAT = 1e-9
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class _Fitted:
     family: Family
     index: int
     explained: float
+    share: float  # of all that is to explain where it acts
     left: float  # over its degrees of freedom, where it acts; 1 at least
     rivals: tuple[str, ...] = ()  # that explain as much
 
@@ -81,6 +85,12 @@ class _Fitted:
         nothing = np.zeros(self.coefficients)
         return self.family.told[self.index](nothing, nothing)[0]
 
+    @property
+    def single(self) -> int | None:
+        """The output, if it acts on one alone."""
+        where = self.family.outputs[self.index]
+        return int(where[0]) if len(where) == 1 else None
+
     def full(self, shape: tuple[int, ...]) -> Array:
         """(Q, P, M) its design."""
         found = np.zeros((self.coefficients, *shape))
@@ -89,10 +99,11 @@ class _Fitted:
 
 
 class _FittedFamily(NamedTuple):
-    """All of a family: what each explains (K,), and what it leaves over the degrees of freedom (K,)."""
+    """All of a family, (K,): what each explains, that over all there is where it acts, and what it leaves."""
 
     family: Family
     explained: Array
+    share: Array
     left: Array
 
 
@@ -102,8 +113,10 @@ def explain(given: Left, families: Sequence[Family]) -> Explained:
     found = [_fitted(given, given.rest, family) for family in families]
     while len(taken) < MOST:
         near = _nearly(found)
-        if not near or near[0].explained < _BESIDE * first or _z(near[0]) < CLEAR or _same(near[0], taken):
+        if not near or _z(near[0]) < CLEAR or _same(near[0], taken):
             break
+        if near[0].explained < _BESIDE * first and near[0].share < _OWN_SHARE:
+            break  # more likely a part of the first that is not as its model has it
         best = near[0]
         first = first or best.explained
         taken.append(best)
@@ -124,7 +137,8 @@ def _fitted(given: Left, rest: Array, family: Family) -> _FittedFamily:
     explained = np.einsum("kq,kq->k", size, moments)
     whole = (w * r**2).sum((1, 2))
     freedom = np.maximum((w > 0).sum((1, 2)) - family.design.shape[1], 1)
-    return _FittedFamily(family, explained, np.maximum((whole - explained) / freedom, 1.0))
+    share = explained / np.maximum(whole, _TINY)
+    return _FittedFamily(family, explained, share, np.maximum((whole - explained) / freedom, 1.0))
 
 
 def _nearly(found: Sequence[_FittedFamily]) -> list[_Fitted]:
@@ -133,7 +147,7 @@ def _nearly(found: Sequence[_FittedFamily]) -> list[_Fitted]:
     if most <= 0:
         return []
     near = [
-        _Fitted(each.family, int(k), float(each.explained[k]), float(each.left[k]))
+        _Fitted(each.family, int(k), float(each.explained[k]), float(each.share[k]), float(each.left[k]))
         for each in found
         for k in np.flatnonzero(each.explained >= _NEARLY * most)
     ]
@@ -182,13 +196,16 @@ def _misfit(given: Left, rest: Array, taken: int) -> float:
 def _told(given: Left, taken: Sequence[_Fitted]) -> Explained:
     _, size, error, left = _together(given, taken)
     suspects, sizes, at = list[Suspect](), list[float](), 0
+    largest = dict[int | None, float]()
     for each in taken:
         own = slice(at, at + each.coefficients)
         at += each.coefficients
         effect = np.abs(np.tensordot(size[own], each.full(given.rest.shape), 1)) / given.margin
         reach = _largest(np.where(given.weight > 0, effect, 0.0), given.weight > 0)
-        if reach < WORTH:
+        if reach < max(WORTH, _BESIDE_OWN * largest.get(each.single, 0.0)):
             continue
+        if each.single is not None:
+            largest[each.single] = max(reach, largest.get(each.single, 0.0))
         name, note = each.family.told[each.index](size[own], error[own])
         note = "; or ".join((note, *each.rivals))
         suspects.append(Suspect(name=name, z=_z(each), threshold=CLEAR, size=reach, least=WORTH, note=note))

@@ -137,11 +137,19 @@ def test_a_term_of_the_noise_is_named(record: Calibration, term: str, name: str)
 
 
 def test_two_things_at_once_are_both_named(record: Calibration) -> None:
-    def change(arrays: Arrays) -> None:
-        scaled("counts_per_d", 5, 0.95)(arrays)
-        scaled("power", 4, 0.9)(arrays)
+    for light in (0.9, 0.0):  # as large, and ten times as large
 
-    assert sorted(names(verified(record, chip_of(record, change)))) == ["gain of output 5", "light of input 4"]
+        def change(arrays: Arrays, light: float = light) -> None:
+            scaled("counts_per_d", 5, 0.95)(arrays)
+            scaled("power", 4, light)(arrays)
+
+        assert sorted(names(verified(record, chip_of(record, change)))) == ["gain of output 5", "light of input 4"]
+
+
+def test_an_output_that_is_gone_is_named_alone(record: Calibration) -> None:
+    """The noise of the others is not blamed for what it no longer shows."""
+    found = verified(record, chip_of(record, scaled("counts_per_d", 5, 1e-9)))
+    assert [(each.name, each.note) for each in found.suspects] == [("gain of output 5", "none is left")]
 
 
 def test_of_a_chip_that_is_the_same_nothing_is_named(record: Calibration) -> None:
