@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,22 +98,50 @@ def activations_command(
 
 @click.command("report")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--against", metavar="NAME", help='Compare with this activation, named as in the tables: "GELU s=2".')
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the lines.")
-def study_report_command(folder: Path, as_json: bool) -> None:
-    """Make table, figures and page of a study's folder again."""
+def study_report_command(folder: Path, against: str | None, as_json: bool) -> None:
+    """Make table, figures and page of a study's folder again; print differences to one activation, seed by seed."""
     table, page = write_results(StudyFolder(folder))
+    rows = [] if against is None else _groups(folder, against)
+    if against is not None and all(row["activation"] != against for row in rows):
+        found = ", ".join(dict.fromkeys(row["activation"] for row in rows)) or "no finished cell"
+        raise click.BadParameter(f"expected one of the activations of {folder}: {found}; found {against!r}")
     if as_json:
-        click.echo(json.dumps({"table": table and str(table), "report": page and str(page)}))
-    else:
-        print_rows([("table", str(table or "no cell is finished")), ("report", str(page or "no cell is finished"))])
+        files = {"table": table and str(table), "report": page and str(page)}
+        click.echo(json.dumps(files | ({} if against is None else {"against": against, "results": rows})))
+        return
+    if against is not None:
+        _print_differences(rows, against)
+    print_rows([("table", str(table or "no cell is finished")), ("report", str(page or "no cell is finished"))])
+
+
+def _print_differences(rows: Sequence[Mapping[str, Any]], against: str) -> None:
+    """In points of accuracy; a * marks an interval that leaves out 0."""
+    lines = [("activation", "setting", "seeds", "last epoch, %", f"less {against}, points", "at the best epoch")]
+    for row in rows:
+        texts = [_points(row[f"{name}_difference"]) for name in ("last", "maximum")]
+        accuracy = f"{100 * row['last']['mean']:.2f}{_half(row['last']['half'])}"
+        lines.append((row["activation"], _setting(row), str(len(row["seeds"])), accuracy, *texts))
+    print_table(lines, left=(0, 1))
+
+
+def _points(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    mean, half = difference["mean"], difference["half"]
+    return f"{100 * mean:+.2f}{_half(half)}{' *' if half is not None and abs(mean) > half else ''}"
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in row["setting"].items())
 
 
 def _print(summary: Summary, out: Path) -> None:
     rows = [("activation", "setting", "seeds", "last epoch, %", "best epoch, %")]
-    for each in _groups(out):
-        setting = " ".join(f"{name}={value}" for name, value in each["setting"].items())
+    for each in _groups(out, "ReLU"):
         found = (f"{100 * each[name]['mean']:.2f}{_half(each[name]['half'])}" for name in ("last", "maximum"))
-        rows.append((each["activation"], setting, str(len(each["seeds"])), *found))
+        rows.append((each["activation"], _setting(each), str(len(each["seeds"])), *found))
     print_table(rows, left=(0, 1))
     rate = summary.cells_per_hour
     print_rows(
@@ -141,25 +169,29 @@ def _json(summary: Summary, out: Path) -> dict[str, Any]:
         "cells_per_hour": summary.cells_per_hour,
         "table": summary.table and str(summary.table),
         "report": summary.page and str(summary.page),
-        "results": _groups(out),
+        "results": _groups(out, "ReLU"),
     }
 
 
-def _groups(out: Path) -> list[dict[str, Any]]:
-    """Means over seeds of everything in the folder; a setting is told by the fields that vary."""
+def _groups(out: Path, against: str) -> list[dict[str, Any]]:
+    """Means over seeds of everything in the folder; a setting is told by the fields that vary.
+
+    ``last_difference`` and ``maximum_difference`` are to the activation ``against`` of the same setting; None: it is
+    this one, or not there.
+    """
     settings = grouped(StudyFolder(out).outcomes())
     told = [name for i, name in enumerate(SETTING) if len({setting[i] for setting in settings}) > 1]
     rows = []
     for groups in settings.values():
-        reference = groups.get("ReLU")
+        reference = groups.get(against)
         for group in groups.values():
             setting = {name: getattr(group.cell, name) for name in told if getattr(group.cell, name) is not None}
             seeds = {seed: [last(outcome), maximum(outcome)] for seed, outcome in sorted(group.by_seed.items())}
             row: dict[str, Any] = {"activation": group.label, "setting": setting, "seeds": seeds}
             for name, metric in (("last", last), ("maximum", maximum)):
                 row[name] = vars(group.interval(metric))
-                if reference is not None and group is not reference:
-                    difference = paired(group, reference, metric)
-                    row[f"{name}_against_relu"] = difference and vars(difference)
+                other = reference if reference is not group else None
+                difference = None if other is None else paired(group, other, metric)
+                row[f"{name}_difference"] = difference and vars(difference)
             rows.append(row)
     return rows

@@ -77,7 +77,10 @@ class Figure:
         )
 
     def _line(self, axes: Axes, name: str, points: Sequence[tuple[float, Group]], index: int, joined: bool) -> None:
-        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        turn, index = divmod(index, len(_COLOURS))
+        colour, marker = _COLOURS[index], _MARKERS[index]
+        # beyond the colours that can be told apart: hollow markers, dash-dotted
+        style, face = ("-", colour) if turn == 0 else ("-.", "none")
         xs = [x for x, _ in points]
         found = [group.interval(last) for _, group in points]
         axes.errorbar(
@@ -87,7 +90,8 @@ class Figure:
             color=colour,
             marker=marker,
             markersize=4,
-            linestyle="-" if joined else "none",
+            markerfacecolor=face,
+            linestyle=style if joined else "none",
             capsize=2,
             label=name,
         )

@@ -295,7 +295,7 @@ def test_the_command_prints_what_it_found(quick: Run, tmp_path: Path, capsys: py
     assert found["cells_per_hour"] > 0
     gelu = next(row for row in found["results"] if row["activation"] == "GELU")
     assert sorted(gelu["seeds"]) == ["0", "1"]
-    assert gelu["last_against_relu"]["seeds"] == 2
+    assert gelu["last_difference"]["seeds"] == 2
     with pytest.raises(SystemExit):
         main(command)
     printed = capsys.readouterr()

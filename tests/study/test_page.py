@@ -146,3 +146,34 @@ def test_the_report_command_makes_the_page_again(
         main(["study", "report", str(tmp_path / "nothing")])
     assert ended.value.code == 2
     assert "is no study's folder" in capsys.readouterr().err
+
+
+def test_the_report_command_compares_with_a_named_activation(
+    written: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ReLU less GELU is the same with the other sign; a name that no table has is refused with those that they have."""
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "report", str(tmp_path), "--against", "GELU"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [line.split("±", 1)[1].split()[1:4] for line in lines if line.startswith("ReLU") and "±" in line]
+    assert [each for each in found if each] == [["-4.10", "±", "0.25"], ["-8.10", "±", "0.25"], ["+0.00", "±", "0.00"]]
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "report", str(tmp_path), "--against", "SiLU"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "ReLU, GELU" in error
+    assert "'SiLU'" in error
+
+
+def test_lines_beyond_the_colours_look_different() -> None:
+    """Nine activations and more: none repeats colour and style of another."""
+    from matplotlib.figure import Figure
+
+    leaks = [0.05 * i for i in range(12)]
+    rows = [made_up(0, (0.5,), backend="study", precision=64, ep=ep, leak=leak) for leak in leaks for ep in (0.2, 0.5)]
+    drawn = next(each for each in draw_figures(grouped(rows))[0] if each.name == "ep-1")
+    axes = Figure().subplots()
+    drawn.paint(axes)
+    looks = [(bar.lines[0].get_color(), bar.lines[0].get_linestyle()) for bar in axes.containers]
+    assert len(set(looks)) == len(looks) == 12
