@@ -90,10 +90,12 @@ class Laplacian:
     scale: float
 
     def noisy(self, x: Tensor, draws: NormalDraws) -> Tensor:
-        """The difference of two exponential samples is Laplacian."""
-        generator = draws.on(x.device)
-        plus, minus = (_empty(x).exponential_(generator=generator) for _ in range(2))
-        return plus.sub_(minus).mul_(self.scale).add_(x)
+        """Inverse transform of a uniform sample, in float32 or wider: -b sgn(u) ln(1 - |u|)."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        end = 1 - torch.finfo(wide.dtype).eps / 2  # at 1 the logarithm is infinite
+        u = _empty(wide).uniform_(-end, end, generator=draws.on(x.device))
+        size = u.abs().neg_().log1p_().mul_(-self.scale)
+        return size.copysign_(u).add_(wide).to(x.dtype)
 
     def mass(self, code: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """By its distribution function."""
