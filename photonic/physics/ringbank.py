@@ -157,15 +157,16 @@ class RingBank(Optics):
             shift = around.kelvin.to(torch.float64) * (p.resonance_nm_per_k / p.half_linewidth_nm)
             tuning.add_(shift.to(dtype).reshape(-1, 1, 1))
             common = float(shift.min()), float(shift.max())
-        power = torch.full((1, 1, p.n_inputs), 1.0 / p.n_inputs, dtype=dtype)
+        each = 1.0 / p.n_inputs
+        power = torch.full((1, 1, p.n_inputs), each, dtype=dtype)
         if p.channel_leakage:
             # weight = drop - through = 1 - 2 through: what no ring has taken is on the other arm
             through = self._leakage.remaining(tuning, common)
-            return through.mul_(-2.0).add_(1.0).mul_(power), power
+            return through.mul_(-2.0 * each).add_(each), power
         # Lorentzian drop port; weight = drop - through = 2 L - 1
         detuned = tuning.mul_(self.inverse_width[: codes.shape[-2]].to(dtype))
-        weights = torch.addcmul(tuning.new_ones(()), detuned, detuned, out=detuned).reciprocal_().mul_(2.0).sub_(1.0)
-        return weights.mul_(power), power
+        weights = torch.addcmul(tuning.new_ones(()), detuned, detuned, out=detuned).reciprocal_()
+        return weights.mul_(2.0 * each).sub_(each), power
 
     def _tuning(self, codes: Tensor) -> Tensor:
         """Resonances (T, m, N) from their channels, in nominal half linewidths, at the nominal temperature."""
