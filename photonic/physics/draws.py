@@ -68,8 +68,8 @@ class NormalDraws:
 def _fill_pairs(out: Tensor, bits: np.random.SFC64) -> None:
     """Box and Muller (Ann. Math. Stat. 29, 610): r = sqrt(-2 ln u) times cos and sin of a random angle.
 
-    Both follow from the tangent t of half the angle, one function on all cores in place of two: with f = 2 r / (1 + t^2),
-    sin is t f and cos f - r. u has 31 random bits, so that samples reach 6.6; the angle has 32.
+    Both follow from the tangent t of half the angle, one function in place of two: with f = 2 r / (1 + t^2), they are
+    t f and f - r. u has 31 random bits, so that samples reach 6.6; the angle has 32.
     """
     radius = out.new_empty(min(_PAIRS, len(out) // 2))
     least, one = out.new_full((), 2.0**-32), out.new_ones(())

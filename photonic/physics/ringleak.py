@@ -72,7 +72,7 @@ class RingLeakage:
             common: least and greatest shift that all rings of a tile share.
 
         Returns:
-            (T, m, N), from 0 to 1, within 2e-5 in float32 (a weight: within 4e-5, of which an 8-bit code's step is 200),
+            (T, m, N), from 0 to 1, within 2e-5 in float32 (a weight: within 4e-5, a 200th of an 8-bit code's step),
             2.5e-10 in float64, and the rounding of the tunings.
         """
         plan = self.plan(tuning.dtype, *common)
