@@ -32,6 +32,7 @@ from photonic.calibration.record import make_record
 from photonic.calibration.suspects import explained, statements
 from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check, through_adc
+from photonic.calibration.validity import valid_until
 from photonic.errors import CalibrationError
 from photonic.physics import seeds
 from photonic.records import Calibration, ChipSpec, Provenance
@@ -142,8 +143,11 @@ def _refitted(store: RawStore) -> Calibration:
         **allan_arrays(store.spec, series, allan),
     }
     if isinstance(fit, MeshFit):
-        return make_mesh_record(store.spec, fit, verification, provenance, shown)
-    return make_record(store.spec, fit, verification, provenance, shown)
+        record = make_mesh_record(store.spec, fit, verification, provenance, shown)
+    else:
+        record = make_record(store.spec, fit, verification, provenance, shown)
+    until = valid_until(fit.drift, prediction, fit.model.zero, taken)
+    return record if until is None else record.replaced(valid_until=until)
 
 
 def _shown(spec: ChipSpec, name: str, taken: Sequence[Taken], fit: ChipFit | MeshFit) -> Mapping[str, Array]:

@@ -37,6 +37,7 @@ def record_content(found: Calibration, out: Path, report: Path | None) -> dict[s
         **parameters_content(found),
         "goodness": found.goodness,
         "drift": found.drift.model_dump(mode="json"),
+        "valid_until": None if found.valid_until is None else found.valid_until.isoformat(),
         "shots": None if run is None else run.shots,
         "seconds": None if run is None else run.seconds,
         "record": str(out),
@@ -52,6 +53,8 @@ def print_record(found: Calibration) -> None:
     click.echo()
     assert found.verification is not None  # noqa: S101 - as above
     print_verification(found.verification)
+    if found.valid_until is not None:
+        click.echo(f"valid until {found.valid_until:%Y-%m-%d %H:%M:%S} UTC: by then drift may have used up the margin")
 
 
 def _row(parameter: Parameter) -> tuple[str, str, str, str, str]:
