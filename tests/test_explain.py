@@ -20,6 +20,8 @@ from photonic.errors import ShapeError, SpecError
 from photonic.physics.presets import PRESETS
 from photonic.records import ChipSpec, Response
 
+from .calibration.synthetic import calibration_of
+
 SMALL = {"n_outputs": 16, "n_inputs": 16}
 QUIET = {**SMALL, "offset_spread_lsb": 0.02}
 PRODUCT = {"batch": 16, "blocks": 8, "repeats": 8}
@@ -339,6 +341,15 @@ def test_a_trained_run_is_explained(run):
     table = run("explain", SPEC, *FAST, "--model", "here", "--passes", "2", "--images", "8").stdout
     assert "gained without it" in table
     assert "accuracy on 8 test images" in table
+
+
+def test_a_measured_chip_says_what_can_be_done_instead(run, tmp_path):
+    """Its record holds what effects do together."""
+    calibration_of().save(tmp_path / "chip.json")
+    found = run("explain", f"sim:{tmp_path / 'chip.json'}")
+    assert found.exit_code == 2
+    for way in ("photonic report FILE.json", "sim:typical?n_outputs=16&n_inputs=16"):
+        assert way in found.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from photonic.backends.registry import ParsedSpec, open_backend
 from photonic.backends.simulated import SimulatedChip
 from photonic.errors import NominalCalibrationWarning, RecordError, SpecError
 from photonic.physics.effects import effects, without
+from photonic.physics.fitted import FittedParameters
 from photonic.physics.parameters import ChipParameters
 
 
@@ -136,6 +137,13 @@ def _open(spec: str, seed: int) -> tuple[ChipParameters, str]:
             raise SpecError(
                 f"{spec!r} has no effects to switch off ({kind}): only a simulated chip has switches; "
                 "explain one such as 'sim', or the simulated twin of a calibrated chip"
+            )
+        if parameters.architecture == FittedParameters.architecture:
+            raise SpecError(
+                f"{spec!r} is a measured chip: its record holds what its effects do together, so that none can be "
+                "switched off; photonic report FILE.json shows each fitted part with its size, and photonic explain "
+                f"a simulated chip of that size, such as 'sim:typical?n_outputs={parameters.n_outputs}&n_inputs="
+                f"{parameters.n_inputs}', the error of each effect"
             )
         return parameters, backend.spec.name
 

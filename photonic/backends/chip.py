@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from photonic.backends.ends import ends
+from photonic.backends.ends import array_ends, ends
 from photonic.backends.resident import Grid, KnownGrids, ResidentTiles
 from photonic.errors import ChipError, ClosedError, RangeError, SaturationError, ShapeError
 from photonic.records import ChipSpec
@@ -135,24 +137,73 @@ class Chip(ABC):
                 result = self._measure(*self._padded(weights, inputs, outputs), settings)
                 counts, saturated = self._checked(result, weights, inputs, outputs)
             except BaseException as error:
-                self._resident.forget()
-                try:
-                    self.safe_state()
-                except Exception as unsafe:  # the first error, Ctrl-C perhaps, must not be replaced by this one
-                    error.add_note(f"chip {self.spec.chip_id} could NOT be made safe: {unsafe}")
+                self._failed(error)
                 raise
-            usage = Usage(
-                calls=1,
-                shots=weights.shape[0] * weights.shape[1] * inputs.shape[1],
-                tiles_programmed=programmed,
-                counts=counts.numel(),
-                saturated=saturated,
-                seconds=time.perf_counter() - started,
-            )
-            self.usage.add(usage)
-            self._spent(usage)
+            shots = weights.shape[0] * weights.shape[1] * inputs.shape[1]
+            usage = self._add(Usage(1, shots, programmed, counts.numel(), saturated, time.perf_counter() - started))
         self._check_saturation(usage)
         return Measurement(counts, usage, result.telemetry if isinstance(result, Measurement) else {})
+
+    def ready(self, weights: Tensor, inputs: int) -> Grid | None:
+        """A grid (R, C, P) of earlier calls, with ``inputs`` in use, that ``measure_few`` may take; or None."""
+        grid = self._known.find(weights, inputs)
+        return None if grid is None or grid.made is None else grid
+
+    def measure_few(
+        self, grid: Grid, inputs: NDArray[np.int16], conditions: Conditions
+    ) -> tuple[NDArray[np.int16], Usage] | None:
+        """As ``measure``, with the same checks, where a chip has a grid ready: of few shots, torch starts too slowly.
+
+        Args:
+            grid: of this chip, which holds a copy of its codes that nobody can change.
+            inputs: (C, B, n) input codes.
+            conditions: as there.
+
+        Returns:
+            Counts (R, C, B, m) and what they cost; None: go by ``measure``.
+
+        Raises:
+            PhotonicError: as ``measure``.
+        """
+        with self._lock:
+            self._check_open()
+            if not self._is_ready(grid, inputs.shape, conditions):
+                return None
+            _check_between("inputs", array_ends(inputs), self.spec.input_code_range)
+            self._grid, programmed = grid, self._resident.visit(grid.visit)
+            started = time.perf_counter()
+            try:
+                counts = self._few(grid, inputs)
+                saturated = _at_rails(counts, array_ends(counts), self.spec)
+            except BaseException as error:
+                self._failed(error)
+                raise
+            shots = counts.shape[0] * counts.shape[1] * counts.shape[2]
+            usage = self._add(Usage(1, shots, programmed, counts.size, saturated, time.perf_counter() - started))
+        self._check_saturation(usage)
+        return counts, usage
+
+    def _is_ready(self, grid: Grid, shape: tuple[int, ...], conditions: Conditions) -> bool:
+        """Whether codes (C, B, n) of this shape are few shots of a grid that is ready under these conditions."""
+        return False
+
+    def _few(self, grid: Grid, inputs: NDArray[np.int16]) -> NDArray[np.int16]:
+        """``_measure`` of a grid that is ready; for a chip that has such a shorter way."""
+        raise NotImplementedError
+
+    def _failed(self, error: BaseException) -> None:
+        """A measurement ended in any exception."""
+        self._resident.forget()
+        try:
+            self.safe_state()
+        except Exception as unsafe:  # the first error, Ctrl-C perhaps, must not be replaced by this one
+            error.add_note(f"chip {self.spec.chip_id} could NOT be made safe: {unsafe}")
+
+    def _add(self, usage: Usage) -> Usage:
+        """Takes note of what a call spent; with the chip's lock held."""
+        self.usage.add(usage)
+        self._spent(usage)
+        return usage
 
     def _met(self, grid: Grid | None, weights: Tensor, inputs: int, outputs: int) -> Grid:
         """Takes note of a call's codes, which were checked."""
@@ -238,7 +289,7 @@ class Chip(ABC):
 
     def _check_saturation(self, usage: Usage) -> None:
         limit = self.spec.max_saturated_fraction
-        if usage.saturated_fraction > limit:
+        if usage.saturated and usage.saturated_fraction > limit:
             error = SaturationError(
                 f"chip {self.spec.chip_id}: {usage.saturated_fraction:.1%} of the counts are at the rails, "
                 f"the limit is {limit:.1%}; lower the analog gain or raise adc_full_scale"
@@ -249,9 +300,12 @@ class Chip(ABC):
 
 def _count_rails(counts: Tensor, spec: ChipSpec) -> int:
     """Counts at a rail; a chip without a converter has none. Refuses counts beyond the rails, NaN among them."""
-    if counts.numel() == 0:
-        return 0
-    (low, high), (least, most) = spec.count_range, ends(counts)
+    return _at_rails(counts, ends(counts), spec) if counts.numel() else 0
+
+
+def _at_rails(counts: Tensor | NDArray[np.int16], found: tuple[float, float], spec: ChipSpec) -> int:
+    """The same of counts whose ends were found."""
+    (low, high), (least, most) = spec.count_range, found
     if not (low <= least and most <= high):
         raise ChipError(f"chip {spec.chip_id}: counts in [{least:g}, {most:g}] leave the range [{low:g}, {high:g}]")
     if spec.adc_bits is None:
@@ -259,7 +313,9 @@ def _count_rails(counts: Tensor, spec: ChipSpec) -> int:
     if low < least and most < high:
         return 0
     # whole numbers: comparing int16 with a float would first copy all counts
-    rails = [int(rail) for rail, found in ((low, least), (high, most)) if found == rail]
+    rails = [int(rail) for rail, end in ((low, least), (high, most)) if end == rail]
+    if not isinstance(counts, Tensor):
+        return sum(int(np.count_nonzero(counts == rail)) for rail in rails)
     return sum(int(torch.count_nonzero(part == rail)) for rail in rails for part in counts.flatten(0, 1))
 
 
@@ -299,7 +355,11 @@ def _are_codes(codes: Tensor, spec: ChipSpec) -> bool:
 def _check_codes(name: str, codes: Tensor, limits: tuple[float, float]) -> None:
     if codes.numel() == 0:
         return
-    low, high = ends(codes)
+    _check_between(name, ends(codes), limits)
+
+
+def _check_between(name: str, found: tuple[float, float], limits: tuple[float, float]) -> None:
+    low, high = found
     # NaN fails both comparisons, so it is refused here too
     if not (limits[0] <= low and high <= limits[1]):
         raise RangeError(f"{name}: codes must be in [{limits[0]:g}, {limits[1]:g}], found [{low:g}, {high:g}]")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +16,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photonic.backends.encoding import EncodedWeight, Geometry, Nominal, Sign
-from photonic.backends.kept import Key, same_key
-from photonic.backends.plans import Plan
+from photonic.backends.plans import Plan, weight_sign
+from photonic.backends.resident import Grid
 from photonic.physics.fewshots import FEW, FEW_WEIGHTS, Array, array
 from photonic.records import ChipSpec, InputTransfer
 
 T = TypeVar("T")
+
+_ZERO = np.zeros((), np.float32)
+
+
+@dataclass(frozen=True)
+class _Last(Generic[T]):
+    """What was made of a weight.
+
+    Attributes:
+        words: all of the weight's bytes.
+        sign: of the inputs.
+        gains: of the site; compared by identity.
+        most: rows that are few.
+        made: the result.
+    """
+
+    words: bytes
+    sign: Sign
+    gains: Tensor | None
+    most: int
+    made: T
 
 
 class FewWeights(Generic[T]):
@@ -32,45 +54,48 @@ class FewWeights(Generic[T]):
 
     def __init__(self, spec: ChipSpec) -> None:
         self._spec = spec
-        self._most: dict[tuple[int, int, Sign, Sign], int] = {}
-        self._last: tuple[bytes, Key, T] | None = None
+        self._last: _Last[T] | None = None
         self._weight, self._bias = Viewed(), Viewed()
 
     def fit(self, x: Tensor, weight: Tensor) -> bool:
         """Whether x (B, N) and a weight (M, N) may be few: of one group, on the CPU, in float32."""
         shape, other = x.shape, weight.shape
-        if len(shape) != 2 or len(other) != 2 or shape[1] != other[1] or shape[0] * shape[1] > FEW:
+        if len(shape) != 2 or len(other) != 2 or shape[1] != other[1] or not 0 < shape[0] * shape[1] <= FEW:
             return False
         alike = x.dtype == weight.dtype == torch.float32 and x.is_cpu and weight.is_cpu
-        return alike and 0 < other[0] * other[1] <= FEW_WEIGHTS and shape[0] > 0
+        return alike and 0 < other[0] * other[1] <= FEW_WEIGHTS
 
-    def most(self, weight: Tensor, plan: Plan) -> int:
-        """How many rows of both signs are few; decided by sizes, so that a resumed run goes the same way."""
-        outputs, inputs = weight.shape
-        key = outputs, inputs, plan.inputs, plan.weights
-        if key not in self._most:
-            cut = Geometry.of(self._spec, 1, outputs * (2 if plan.weights == "space" else 1), inputs)
-            each = cut.columns * cut.rows * cut.m
-            few = min(FEW // max(each, cut.columns * cut.n), self._spec.max_counts_bytes // (2 * each))
-            self._most[key] = few // (2 if plan.inputs == "time" else 1) if each * cut.n <= FEW_WEIGHTS else 0
-        return self._most[key]
+    def get(self, rows: int, weight: Tensor, sign: Sign, gains: Tensor | None, make: Callable[[], T]) -> T | None:
+        """The result for these numbers (compared in full) and this key, made if it is not the last one.
 
-    def get(self, weight: Tensor, key: Key, make: Callable[[], T]) -> T:
-        """The result for these numbers (compared in full) and this key, made if it is not the last one."""
+        None: so many rows are not few, which sizes alone decide, so that a resumed run goes the same way.
+        """
         words, last = self._weight.of(weight).tobytes(), self._last
-        if last is not None and last[0] == words and same_key(last[1], key):
-            return last[2]
-        self._last = None
-        self._last = words, key, make()
-        return self._last[2]
+        if last is None or last.words != words or last.sign != sign or last.gains is not gains:
+            most = self._most(weight.shape[0], weight.shape[1], sign)
+            if rows > most:
+                return None
+            self._last = None
+            last = self._last = _Last(words, sign, gains, most, make())
+        return last.made if rows <= last.most else None
+
+    def _most(self, outputs: int, inputs: int, sign: Sign) -> int:
+        """How many rows of both signs are few."""
+        cut = Geometry.of(self._spec, 1, outputs * (2 if weight_sign(self._spec) == "space" else 1), inputs)
+        each = cut.columns * cut.rows * cut.m
+        few = min(FEW // max(each, cut.columns * cut.n), self._spec.max_counts_bytes // (2 * each))
+        return few // (2 if sign == "time" else 1) if each * cut.n <= FEW_WEIGHTS else 0
 
     def added(self, y: Array, bias: Tensor | None) -> Tensor:
-        """(B, M) with the bias (M,), as a tensor."""
-        return torch.from_numpy(y if bias is None else y + self._bias.of(bias))
+        """(B, M) with the bias (M,), as a tensor; y is overwritten."""
+        if bias is not None:
+            # of one shape with a single row: then numpy has nothing to broadcast
+            y += self._bias.of(bias)
+        return torch.from_numpy(y)
 
 
 class Viewed:
-    """A parameter as numpy sees it: the view is made once, and anew when the parameter's memory is another."""
+    """A parameter as numpy sees it, as rows: the view is made once, and anew when the memory is another."""
 
     def __init__(self) -> None:
         self._view: tuple[tuple[object, ...], Array] | None = None
@@ -80,7 +105,7 @@ class Viewed:
         at, view = (values.data_ptr(), values.shape, values.stride()), self._view
         if view is None or view[0] != at:
             # the view holds the memory, so that its address stays taken
-            view = self._view = at, values.detach().numpy()
+            view = self._view = at, np.atleast_2d(values.detach().numpy())
         return view[1]
 
 
@@ -94,15 +119,16 @@ class FewRows:
 
     Attributes:
         encoded: the same object.
+        grid: its codes as the chip knows them; None: the chip has not got them ready.
     """
 
     def __init__(self, encoded: EncodedWeight, spec: ChipSpec, transfer: InputTransfer) -> None:
         cut = encoded.cut
         self.encoded, self._cut, self._dark = encoded, cut, spec.dark_code
+        self.grid: Grid | None = None
         self._transfer = ValueCodes(transfer)
         self._whole = cut.columns * cut.n == cut.inputs
-        self._factor = [array(factor) for factor in encoded.factor.unbind(1)]
-        self._offset = array(encoded.offset[0])
+        self._factor, self._offset = array(encoded.factor), array(encoded.offset[0])
 
     @staticmethod
     def possible(encoder: object, spec: ChipSpec) -> bool:
@@ -115,13 +141,11 @@ class FewRows:
 
     def codes(self, x: Array, plan: Plan) -> NDArray[np.int16]:
         """Codes (C, b, n) of x (B, N); b is B, or 2 B with both signs."""
-        values: Array = x / (plan.scale or 1.0)
-        if plan.inputs == "time":
-            values = np.concatenate([np.maximum(values, 0.0), np.maximum(-values, 0.0)])
-        codes = self._transfer.of(values)
+        codes = self._transfer.of(x, plan).astype(np.int16)
         cut = self._cut
         if self._whole and cut.columns == 1:
-            return codes.astype(np.int16)[np.newaxis]
+            return codes.reshape(1, -1, cut.n)
+        codes = codes.reshape(-1, cut.inputs)
         padded = np.full((len(codes), cut.columns * cut.n), self._dark, np.int16)
         padded[:, : cut.inputs] = codes
         return np.ascontiguousarray(padded.reshape(len(codes), cut.columns, cut.n).transpose(1, 0, 2))
@@ -129,20 +153,27 @@ class FewRows:
     def products(self, counts: NDArray[np.int16], plan: Plan) -> Array:
         """(B, M) of counts (R, C, b, m)."""
         cut = self._cut
-        y: Array = counts[:, 0] * self._factor[0]
-        for column in range(1, cut.columns):
-            y += counts[:, column] * self._factor[column]
-        rows, b, m = y.shape
-        y = y[0] if rows == 1 else y.transpose(1, 0, 2).reshape(b, rows * m)
-        y -= self._offset
-        if rows * m > cut.outputs:
-            y = y[:, : cut.outputs]
+        y: Array = counts.astype(np.float32)
         if plan.inputs == "time":
-            y = y[: b // 2] - y[b // 2 :]
-        if plan.weights == "space":
-            half = cut.outputs // 2
-            y = y[:, :half] - y[:, half:]
-        return y * plan.scale
+            b = y.shape[2] // 2
+            y = y[:, :, :b] - y[:, :, b:]
+        y *= self._factor
+        y = y[:, 0] if cut.columns == 1 else y.sum(axis=1)
+        y = y[0] if cut.rows == 1 else y.transpose(1, 0, 2).reshape(y.shape[1], -1)
+        if plan.inputs == "plain":
+            # what is there without light is taken off with the other sign's shot
+            y -= self._offset
+        if cut.rows * cut.m > cut.outputs:
+            y = y[:, : cut.outputs].copy()
+        return decoded(y, plan)
+
+
+def decoded(y: Array, plan: Plan) -> Array:
+    """(B, M) with the weights' signs and the inputs' scale; overwrites y."""
+    if plan.weights == "space":
+        half = y.shape[1] // 2
+        y = y[:, :half] - y[:, half:]
+    return np.multiply(y, np.array(plan.scale, np.float32), y)
 
 
 class ValueCodes:
@@ -153,16 +184,26 @@ class ValueCodes:
     """
 
     def __init__(self, transfer: InputTransfer) -> None:
-        self._turn = (transfer.code_one - transfer.code_zero) * (2 / math.pi)
+        self._turn = np.array((transfer.code_one - transfer.code_zero) * (2 / math.pi), np.float32)
         self._zero = transfer.code_zero
 
-    def of(self, values: Array) -> Array:
-        """Whole codes of values in [0, 1], or a rounding error above; overwrites them."""
-        np.minimum(values, 1.0, out=values)
-        np.sqrt(values, out=values)
-        np.arcsin(values, out=values)
-        values *= self._turn
+    def of(self, x: Array, plan: Plan) -> Array:
+        """Whole codes (B, N) of numbers x (B, N), or (2, B, N) with both signs."""
+        values: Any
+        if plan.inputs == "time":
+            values = np.empty((2, *x.shape), np.float32)
+            np.divide(x, np.array(plan.scale or 1.0, np.float32), values[0])
+            np.negative(values[0], values[1])
+            np.maximum(values, _ZERO, out=values)
+        else:
+            values = x / np.array(plan.scale or 1.0, np.float32)
+        if plan.limited:
+            # what a static range's tolerance lets through
+            np.minimum(values, 1.0, out=values)
+        np.sqrt(values, values)
+        np.arcsin(values, values)
+        np.multiply(values, self._turn, values)
         if self._zero:
             values += self._zero
-        np.rint(values, out=values)
-        return values
+        whole: Array = np.rint(values, values)
+        return whole

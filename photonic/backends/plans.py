@@ -80,11 +80,15 @@ def weight_sign(spec: ChipSpec) -> Sign:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one product is encoded: the inputs' scale, a number or (G, 1, 1), and the signs of inputs and weights."""
+    """How one product is encoded: the inputs' scale, a number or (G, 1, 1), and the signs of inputs and weights.
+
+    ``limited`` where the scale is the layer's range, which inputs may exceed by rounding.
+    """
 
     scale: Tensor | float
     inputs: Sign
     weights: Sign
+    limited: bool = False
 
     @property
     def signs(self) -> tuple[Sign, Sign]:
@@ -131,10 +135,10 @@ def plan_between(low: float, high: float, site: Site, spec: ChipSpec, options: E
     """The same for one group of numbers from ``low`` to ``high``."""
     if not math.isfinite(low + high):
         raise _not_finite(site)
-    span = high if high > -low else -low
+    span, limited = high if high > -low else -low, site.input_range is not None
     if site.input_range is not None:
         span = _static_range(span, float(site.input_range), site.name)
-    return Plan(span, options.input_sign(spec, low >= 0), weight_sign(spec))
+    return Plan(span, options.input_sign(spec, low >= 0), weight_sign(spec), limited)
 
 
 def _not_finite(site: Site) -> RangeError:

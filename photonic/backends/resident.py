@@ -95,7 +95,7 @@ class Grid:
         outputs: the same.
         visit: of its tiles.
         calls: how often it came.
-        made: what the chip has made of it, for itself.
+        made: what the chip has made of it, for itself; a chip's conditions beside it.
     """
 
     words: bytes = field(repr=False)

@@ -28,6 +28,7 @@ from photonic.errors import CalibrationError
 from photonic.records import ChipSpec
 
 SHARES = {"allan": 0.03, "dark": 0.02, "row": 0.01, "matrix": 0.45, "ramp": 0.12, "noise": 0.17, "verify": 0.17}
+_RETEST = SHARES["verify"] + SHARES["allan"]
 REFERENCES = 64  # of a whole plan
 REFERENCE_SHOTS = 32
 LEAST_BUDGET = 200_000
@@ -79,9 +80,8 @@ def make_retest(spec: ChipSpec, budget: int, generator: torch.Generator) -> list
         CalibrationError: as ``make_plan``.
     """
     _check_layout(spec)
-    part = SHARES["verify"] + SHARES["allan"]
-    plan = _Planner(spec, int((budget - REFERENCES // 4 * REFERENCE_SHOTS) / part), generator)
-    least = math.ceil(24 * _repeats(spec) / SHARES["verify"] * part) + REFERENCES // 4 * REFERENCE_SHOTS
+    plan = _Planner(spec, int((budget - REFERENCES // 4 * REFERENCE_SHOTS) / _RETEST), generator)
+    least = least_retest(spec)
     if budget < least:
         raise CalibrationError(
             f"a test of {spec.n_outputs} x {spec.n_inputs} takes at least {least:,} shots, found {budget:,}"
@@ -107,6 +107,11 @@ def least_budget(spec: ChipSpec) -> int:
     settings = 4 * spec.n_inputs * 2 * spec.n_inputs / SHARES["matrix"]
     points = 24 * _repeats(spec) / SHARES["verify"]
     return math.ceil(max(settings, points)) + REFERENCES * REFERENCE_SHOTS
+
+
+def least_retest(spec: ChipSpec) -> int:
+    """Shots that a test of a record takes at least; the fewer the outputs, the more of each."""
+    return math.ceil(24 * _repeats(spec) / SHARES["verify"] * _RETEST) + REFERENCES // 4 * REFERENCE_SHOTS
 
 
 def _repeats(spec: ChipSpec) -> int:

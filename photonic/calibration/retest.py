@@ -16,7 +16,7 @@ from photonic.calibration.meshplan import make_mesh_retest
 from photonic.calibration.model import ChipModel
 from photonic.calibration.moved import Retested, moved
 from photonic.calibration.moves import POINTS, of_elements, of_mesh
-from photonic.calibration.plan import make_retest
+from photonic.calibration.plan import least_retest, make_retest
 from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
 from photonic.calibration.reading import Taken
@@ -33,7 +33,7 @@ def verify(
     chip: Chip,
     calibration: Calibration,
     *,
-    budget: int = DEFAULT_BUDGET,
+    budget: int | None = None,
     seed: int = 0,
     raw: str | Path | None = None,
     progress: Progress | None = None,
@@ -43,7 +43,7 @@ def verify(
     Args:
         chip: the one that the record belongs to.
         calibration: measured.
-        budget: shots; a small one leaves statements undecided.
+        budget: shots; a small one leaves statements undecided. None: 40,000, or what chips of few outputs take.
         seed: of the patterns.
         raw: folder of the raw readings; None: a temporary one.
         progress: is told of every reading.
@@ -65,6 +65,7 @@ def verify(
         raise ArraysError(f"the record of {calibration.chip_id} is nominal: nothing was measured; calibrate the chip")
     _check_geometry(calibration.spec, chip.spec)
     generator, model = seeds.generator("verification plan", seed), model_of(calibration, calibration.spec)
+    budget = default_retest(chip.spec) if budget is None else budget
     if isinstance(model, MeshModel):
         plan = make_mesh_retest(chip.spec, budget, generator, model.programs)
     else:
@@ -76,6 +77,11 @@ def verify(
         sweep(chip, plan, store, progress=progress, lasting=raw is not None)
         taken = store.taken()
     return _verified(chip.spec, taken, model, calibration)
+
+
+def default_retest(spec: ChipSpec) -> int:
+    """Shots of a test unless something else is asked for."""
+    return DEFAULT_BUDGET if spec.layout == "program" else max(DEFAULT_BUDGET, least_retest(spec))
 
 
 def _verified(

@@ -18,7 +18,7 @@ from photonic.backends.registry import open_chip
 from photonic.calibration.raw import RawStore
 from photonic.calibration.rawheader import PLAN, default_folder
 from photonic.calibration.report import write_report
-from photonic.calibration.retest import DEFAULT_BUDGET, verify
+from photonic.calibration.retest import verify
 from photonic.calibration.run import calibrate, refit
 from photonic.cli.bars import TerminalProgress, drawn
 from photonic.cli.calibrated import (
@@ -97,11 +97,13 @@ def calibrate_command(
 @click.command("verify")
 @click.argument("chip")
 @click.argument("record", type=_RECORD, metavar="FILE.json")
-@click.option("--budget", default=DEFAULT_BUDGET, show_default=True, type=click.IntRange(min=1), help="Shots.")
+@click.option("--budget", type=click.IntRange(min=1), help="Shots; default 40,000, more for a chip of few outputs.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The device, and the patterns.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.pass_context
-def verify_command(context: click.Context, chip: str, record: Path, budget: int, seed: int, as_json: bool) -> int:
+def verify_command(
+    context: click.Context, chip: str, record: Path, budget: int | None, seed: int, as_json: bool
+) -> int:
     """Test whether a chip still matches its record, and say what moved.
 
     Exits with 1 if it does not, or if so few shots cannot decide.

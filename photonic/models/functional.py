@@ -70,7 +70,7 @@ def _without_gradients(x: Tensor, weight: Tensor, bias: Tensor | None, backend: 
         or dtype not in (torch.float32, torch.float64)
     ):
         return False
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type):
         return False
     _refuse_recompute(backend)
     return True

@@ -29,6 +29,7 @@ class OnBackend(Protocol):
     backend: Backend
     gradient: str
     input_range: Tensor | None
+    _buffers: dict[str, Tensor | None]
 
 
 def place_on(layer: nn.Module, backend: Backend, name: str, gradient: str) -> None:
@@ -57,15 +58,17 @@ def within_range(layer: OnBackend, x: Tensor) -> Tensor:
     Raises:
         RangeError: the range is not finite and above 0, as a learned one may become.
     """
-    site = layer.backend.site
-    if layer.input_range is None:
+    site, buffers = layer.backend.site, layer._buffers  # noqa: SLF001 - torch's own, see below
+    # a layer without a range has a buffer that is None: found where torch's attribute access looks at last
+    limit = buffers["input_range"] if "input_range" in buffers else layer.input_range  # noqa: SIM401 - get() is slower
+    if limit is None:
         if site.input_range is not None:
             site.input_range = None
         return x
     if torch.compiler.is_compiling():
-        within: Tensor = compiled.within_range(x, layer.input_range, layer.backend.handle)
+        within: Tensor = compiled.within_range(x, limit, layer.backend.handle)
         return within
-    return clamped(site, x, layer.input_range)
+    return clamped(site, x, limit)
 
 
 class PhotonicLinear(nn.Linear):
@@ -100,7 +103,13 @@ class PhotonicLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(..., N) to (..., M)."""
         x = within_range(self, input)
-        return functional.linear(x, self.weight, self.bias, self.backend, gradient=self.gradient)
+        # where torch's own attribute access looks at last, which of a single input takes longer than an addition
+        own = self._parameters
+        weight: Tensor | None = own.get("weight")
+        if weight is None:  # a parametrization makes it anew
+            weight = self.weight
+        bias = own["bias"] if "bias" in own else self.bias  # noqa: SIM401 - get() would look the default up first
+        return functional.linear(x, weight, bias, self.backend, gradient=self.gradient)
 
     def extra_repr(self) -> str:
         """Torch's own, and the backend."""

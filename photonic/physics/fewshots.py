@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ FEW_WEIGHTS = 2**16
 _CACHED_CODES = 2**16
 
 Array = NDArray[np.float32]
+R = TypeVar("R")
+T = TypeVar("T", np.float32, np.int64)
 
 
 def array(values: Tensor) -> Array:
@@ -66,9 +68,10 @@ class LevelTable:
         levels = transmitter.light(codes, None, torch.Generator())
         return cls(array(levels.T).reshape(-1), np.arange(n) * (high + 1 - low) - low)
 
-    def of_codes(self, codes: NDArray[np.integer]) -> Array:
-        """Levels of whole codes (..., n), inside their range."""
-        return self.levels.take(codes + self.first)
+    def of_codes(self, codes: NDArray[np.integer], first: NDArray[np.int64]) -> Array:
+        """Levels of whole codes (..., n), inside their range; ``first`` written out to their shape."""
+        levels: Array = self.levels[codes.astype(np.int64, copy=False) + first]
+        return levels
 
     def of_tensor(self, codes: Tensor, channels: int, constant: bool) -> Tensor:
         """Levels of many whole codes, and 1 for one more channel where that is ``constant``.
@@ -98,53 +101,112 @@ class Samples:
     """Where samples of one call after the other are drawn: torch's generator writes, numpy reads."""
 
     def __init__(self, *shape: int) -> None:
-        self._tensor = torch.empty(shape)
-        self._array: Array = self._tensor.numpy()
+        tensor = torch.empty(shape)
+        self._normal = tensor.normal_
+        self._array: Array = tensor.numpy()
+        # a single factor has no dimensions: then numpy has nothing to broadcast
+        self._factors: Array = self._array.reshape(()) if self._array.size == 1 else self._array
 
     def standard(self, draws: NormalDraws) -> Array:
         """Standard normal samples; overwritten by the next."""
-        draws.fill_(self._tensor)
+        self._normal(generator=draws.first)
         return self._array
 
     def normal(self, mean: float, sigma: float, draws: NormalDraws) -> Array:
-        """Normal samples; overwritten by the next."""
-        self._tensor.normal_(mean, sigma, generator=draws.first)
-        return self._array
+        """Normal factors, of which a single one has no dimensions; overwritten by the next."""
+        self._normal(mean, sigma, generator=draws.first)
+        return self._factors
 
 
-class Room:
-    """What the calls of one size share: places for samples, and constants in full.
+class Rooms(Generic[R]):
+    """What the calls of one size share, by the number of inputs.
 
     Args:
-        shape: of the outputs' own samples.
-        common: of what outputs share.
-        constants: written out in full: where shapes are the same, numpy has nothing to work out.
+        make: for so many inputs.
     """
 
-    def __init__(self, shape: tuple[int, ...], common: tuple[int, ...], *constants: Array) -> None:
-        self.each, self.common = Samples(*shape), Samples(*common)
-        self.constants = [np.array(values, dtype=np.float32, order="C") for values in constants]
+    def __init__(self, make: Callable[[int], R]) -> None:
+        self._make, self._rooms = make, dict[int, R]()
 
-
-class Rooms:
-    """Rooms by the number of inputs."""
-
-    def __init__(self) -> None:
-        self._rooms: dict[int, Room] = {}
-
-    def of(self, count: int, make: Callable[[], Room]) -> Room:
+    def of(self, count: int) -> R:
         """The room for so many inputs."""
         room = self._rooms.get(count)
         if room is None:
             # the last batch of a data set is smaller than the others, and hardly a third size comes
             if len(self._rooms) > 1:
                 self._rooms.clear()
-            room = self._rooms[count] = make()
+            room = self._rooms[count] = self._make(count)
         return room
 
 
+def full(values: NDArray[T], *shape: int) -> NDArray[T]:
+    """Written out: where shapes are the same, numpy has nothing to work out."""
+    return np.array(np.broadcast_to(values, shape), order="C")
+
+
+class Products:
+    """Where (C, B, n) light meets C matrices (n, 2 K): what outputs give, and the variance of each beside it.
+
+    One product for both: of few inputs, a second one is mostly its start.
+
+    Args:
+        matrix: (C, n, K) or (C, n, 2 K).
+        count: B.
+
+    Attributes:
+        both: (C, B, K or 2 K), overwritten by each product.
+    """
+
+    def __init__(self, matrix: Array, count: int) -> None:
+        columns, _, width = matrix.shape
+        self._matrix, self.both = matrix, np.empty((columns, count, width), np.float32)
+        self._flat = (matrix[0], self.both[0]) if columns == 1 else None
+
+    def of(self, light: Array) -> Array:
+        """Of light (C, B, n)."""
+        if self._flat is None:
+            return np.matmul(light, self._matrix, out=self.both)
+        # starts faster than matmul
+        np.dot(light[0], *self._flat)
+        return self.both
+
+
+class Room:
+    """Where the counts of one call after the other are worked out.
+
+    Args:
+        matrix: see ``Products``.
+        first: see ``LevelTable``.
+        tiles: R and m.
+        count: B.
+        constants: what is written out to the shape of D: offset and rails, in counts.
+
+    Attributes:
+        products: of D, and perhaps of its variance.
+        d: (C, B, R m) where D will be.
+        variance: the same, of its variance.
+        by_tile: (C, B, R, m) D again.
+        samples: one for each output.
+        common: one for each tile's shot.
+        first: (C, B, n).
+        constants: (C, B, R m) each.
+    """
+
+    def __init__(
+        self, matrix: Array, first: NDArray[np.int64], tiles: tuple[int, int], count: int, *constants: Array
+    ) -> None:
+        columns, outputs = len(matrix), tiles[0] * tiles[1]
+        self.products = Products(matrix, count)
+        both = self.products.both
+        self.d, self.variance = both[..., :outputs], both[..., outputs:]
+        self.by_tile = both.reshape(columns, count, -1, *tiles)[:, :, 0]
+        self.samples, self.common = Samples(columns, count, outputs), Samples(columns, count, tiles[0], 1)
+        self.first = full(first, columns, count, len(first))
+        self.constants = [full(values, columns, count, outputs) for values in constants]
+
+
 class FewShots:
-    """A grid of R x C tiles, ready to be read.
+    """A grid of R x C tiles, ready to be read; one call at a time.
 
     Args:
         levels: of the channels in use.
@@ -166,21 +228,25 @@ class FewShots:
         count_range: tuple[float, float],
         draws: NormalDraws,
     ) -> None:
+        columns, rows, m = tiles.signed.shape[:3]
         n = len(levels.first)
-        columns, self._rows, self._m = tiles.signed.shape[:3]
-        self._levels, self._noise, self._draws = levels, noise, draws
-        self._matrix, self._dark = _light_to(tiles.signed, n, tiles.constant)
-        self._power, self._dark_power = _light_to_power(tiles.power, n, tiles.constant)
-        per_d = array(gain.counts_per_d.expand(columns, 1, self._rows, self._m).reshape(columns, 1, -1))
-        # variance = thermal + shot S in D^2, to which the ADC adds its own in counts^2
-        self._fixed = np.float32(noise.thermal) + np.float32(adc_noise_lsb**2) / per_d**2
-        if adc_noise_lsb == 0:
-            self._fixed = self._fixed[:, :, :1]
+        self._levels, self._draws, self._tiles = levels, draws, (rows, m)
+        matrix, dark = _light_to(tiles.signed, n, tiles.constant)
+        self._power, self._dark_power = _light_to(tiles.power, n, tiles.constant)
+        self._per_d = array(gain.counts_per_d.expand(columns, 1, rows, m).reshape(columns, 1, -1))
+        # in counts^2: shot noise follows the light, thermal noise and the ADC's own do not
+        fixed = np.float32(noise.thermal) * self._per_d**2 + np.float32(adc_noise_lsb**2)
+        shot = np.float32(noise.shot) * self._per_d**2
+        self._sigma = np.sqrt(fixed) if noise.shot == 0 else None
+        if noise.shot > 0:
+            matrix = np.concatenate([matrix, self._power * shot], axis=-1)
+            dark = np.concatenate([dark, self._dark_power * shot + fixed], axis=-1)
+        self._matrix, self._base = np.ascontiguousarray(matrix), dark
         self._rin, self._balance = noise.rin**0.5, noise.common_mode**0.5
         self._silent = noise.thermal == noise.shot == adc_noise_lsb == 0
         rails = [np.array(rail, dtype=np.float32) for rail in count_range]
-        self._constants = (array(gain.offset.repeat(self._rows)), per_d, *rails)
-        self._rooms = Rooms()
+        constants = array(gain.offset.repeat(rows)), *rails
+        self._rooms = Rooms(lambda count: Room(self._matrix, levels.first, self._tiles, count, *constants))
 
     @staticmethod
     def possible(parameters: ChipParameters, transitions: Tensor | None) -> bool:
@@ -189,69 +255,39 @@ class FewShots:
 
     def counts(self, codes: NDArray[np.integer]) -> NDArray[np.int16]:
         """Counts (R, C, B, m) of codes (C, B, n) in their range."""
-        light = self._levels.of_codes(codes)
-        d = np.matmul(light, self._matrix)
-        if self._dark is not None:
-            d += self._dark
-        room, grid = self._room(d.shape), (*d.shape[:2], self._rows, self._m)
-        offset, per_d, low, high = room.constants
+        room = self._rooms.of(codes.shape[1])
+        light, d = self._levels.of_codes(codes, room.first), room.d
+        both = room.products.of(light)
+        both += self._base
+        offset, low, high = room.constants
         if self._rin > 0:
-            by_tile = d.reshape(grid)
-            by_tile *= room.common.normal(1.0, self._rin, self._draws)
+            np.multiply(room.by_tile, room.common.normal(1.0, self._rin, self._draws), room.by_tile)
         d += offset
-        s = self._total(light)
         if self._balance > 0:
-            shared = room.common.normal(0.0, self._balance, self._draws)
-            d += np.repeat(shared[..., 0], self._m, axis=-1) * s * per_d
+            self._add_common(d, light, room.common)
         if not self._silent:
-            samples = room.each.standard(self._draws)
-            samples *= per_d
-            samples *= self._sigma(s)
+            sigma = np.sqrt(room.variance, room.variance) if self._sigma is None else self._sigma
+            samples = room.samples.standard(self._draws)
+            samples *= sigma
             d += samples
-        np.rint(d, out=d)
+        np.rint(d, d)
         np.maximum(d, low, out=d)
         np.minimum(d, high, out=d)
         whole: NDArray[np.int16] = d.astype(np.int16)
-        if self._rows == 1:
+        rows, m = self._tiles
+        if rows == 1:
             return whole.reshape(1, *whole.shape)
-        return np.ascontiguousarray(whole.reshape(grid).transpose(2, 0, 1, 3))
+        return np.ascontiguousarray(whole.reshape(*whole.shape[:2], rows, m).transpose(2, 0, 1, 3))
 
-    def _total(self, light: Array) -> Array:
-        """S, (C, B, 1) where all outputs see the same, or (C, B, R m)."""
-        s: Array = np.matmul(light, self._power)
-        if self._power.ndim == 1:
-            s = s[..., np.newaxis]
-        if self._dark_power is not None:
-            s += self._dark_power
-        return s
-
-    def _sigma(self, s: Array) -> Array:
-        """Standard deviation of the independent part, in D (see ``detection``); overwrites S."""
-        if self._noise.shot == 0:
-            fixed: Array = np.sqrt(self._fixed)
-            return fixed
-        s *= self._noise.shot
-        variance: Array = s + self._fixed
-        np.sqrt(variance, out=variance)
-        return variance
-
-    def _room(self, shape: tuple[int, ...]) -> Room:
-        def make() -> Room:
-            constants = [np.broadcast_to(values, shape) for values in self._constants]
-            return Room(shape, (*shape[:2], self._rows, 1), *constants)
-
-        return self._rooms.of(shape[1], make)
+    def _add_common(self, d: Array, light: Array, factors: Samples) -> None:
+        """Adds what balancing lets through: one factor for each tile's shot, times S."""
+        shared = factors.normal(0.0, self._balance, self._draws).reshape(*d.shape[:2], self._tiles[0])
+        s = np.matmul(light, self._power) + self._dark_power
+        d += np.repeat(shared, self._tiles[1], axis=-1) * s * self._per_d
 
 
-def _light_to(matrix: Tensor, n: int, constant: bool) -> tuple[Array, Array | None]:
-    """What n channels' light does, (C, n, R m) from (C, R, m, K), and what the constant light does, (C, 1, R m)."""
+def _light_to(matrix: Tensor, n: int, constant: bool) -> tuple[Array, Array]:
+    """What n channels' light does, (C, n, R m) from (C, R, m, K), and what constant light does, (C, 1, R m)."""
     flat = matrix.flatten(1, 2)
-    return array(flat[..., :n].mT), array(flat[..., n].unsqueeze(1)) if constant else None
-
-
-def _light_to_power(power: Tensor, n: int, constant: bool) -> tuple[Array, Array | None]:
-    """The same; (n,) and a number where all outputs see the same power."""
-    if power.shape[:3] != (1, 1, 1):
-        return _light_to(power, n, constant)
-    each = power[0, 0, 0]
-    return array(each[:n]), array(each[n]) if constant else None
+    dark = flat[..., n:].sum(-1) if constant else flat.new_zeros(flat.shape[:2])
+    return array(flat[..., :n].mT), array(dark.unsqueeze(1))

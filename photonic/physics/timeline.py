@@ -137,6 +137,10 @@ class Timeline:
         self._drawn_s = self.clock_s + float(after[-1])
         return start, self._parts(span, block, after, drawn)
 
+    def pass_over(self) -> None:
+        """A call of a steady chip, which nobody asks for its moment."""
+        self._drawn_s = self.clock_s
+
     def _advance(self, steps_s: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         return {name: process.advance(steps_s, generator) for name, process in self._drifts.items()}
 

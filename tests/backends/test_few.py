@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,13 @@ from torch import Tensor, nn
 import photonic
 from photonic.backends import fewrows, simulated
 from photonic.backends.base import Backend
-from photonic.backends.simulated import open_simulated
-from photonic.errors import RangeError, ShapeError
+from photonic.backends.calibrated import CalibratedBackend
+from photonic.backends.chip import Conditions, Measurement
+from photonic.backends.resident import Grid
+from photonic.backends.simulated import SimulatedChip, open_simulated
+from photonic.errors import ClosedError, RangeError, SaturationError, ShapeError
 from photonic.models import functional
+from photonic.physics.presets import PRESETS
 
 CHIPS = (
     "sim:typical",
@@ -190,3 +195,107 @@ def test_settings_of_a_call_are_its_own() -> None:
     assert sum(mean[3:]) / sum(mean[:3]) == pytest.approx(4.0, rel=0.2)
     dark = chip.measure(weights, inputs, {"laser_power": 0.0}).counts.float().mean()
     assert abs(float(dark)) < 3
+
+
+def _ready(**options: float) -> tuple[SimulatedChip, Grid]:
+    """A chip that has made a grid ready for few shots."""
+    chip = open_simulated("typical", seed=0, **options)
+    weights, inputs = torch.full((1, 1, 64), 60, dtype=torch.int16), torch.full((1, 1, 8), 200, dtype=torch.int16)
+    assert chip.ready(weights, 8) is None
+    for _ in range(2):
+        chip.measure(weights, inputs)
+    grid = chip.ready(weights, 8)
+    assert grid is not None
+    weights.fill_(1)  # the chip has a copy of its own
+    return chip, grid
+
+
+def test_few_shots_of_a_chip_are_its_measurement() -> None:
+    weights, inputs = torch.full((1, 1, 64), 60, dtype=torch.int16), torch.full((1, 3, 8), 200, dtype=torch.int16)
+    (one, grid), (other, _) = _ready(), _ready()
+    for _ in range(2):
+        found, wanted = one.measure_few(grid, inputs.numpy(), {}), other.measure(weights, inputs)
+        assert found is not None
+        assert torch.equal(torch.from_numpy(found[0]), wanted.counts)
+        assert (found[1].shots, found[1].counts, found[1].tiles_programmed) == (3, 24, 0)
+    assert (one.usage.shots, one.usage.saturated) == (other.usage.shots, other.usage.saturated)
+    assert one.state() == other.state()
+
+
+def test_few_shots_are_checked() -> None:
+    chip, grid = _ready()
+    good = np.full((1, 1, 8), 200, np.int16)
+    calls = chip.state()["calls"]
+    for bad in (-1, 256):
+        wrong = good.copy()
+        wrong[0, 0, 3] = bad
+        with pytest.raises(RangeError, match="inputs"):
+            chip.measure_few(grid, wrong, {})
+    assert chip.state()["calls"] == calls  # nothing was sent
+    assert chip.measure_few(grid, good[..., :5], {}) is None  # for `measure` to refuse
+    assert chip.measure_few(grid, good, {"analog_gain": 4.0}) is None  # another gain is another grid
+    assert chip.measure_few(grid, np.full((1, 4096, 8), 200, np.int16), {}) is None  # too many
+    chip.close()
+    with pytest.raises(ClosedError):
+        chip.measure_few(grid, good, {})
+
+
+def test_few_shots_at_the_rails_are_counted_and_refused() -> None:
+    chip, grid = _ready(adc_full_scale=0.01)
+    inputs = np.full((1, 1, 8), 255, np.int16)
+    found = chip.measure_few(grid, inputs, {})
+    assert found is not None
+    assert found[1].saturated == 8
+    layer, x = _layer("sim:typical?adc_full_scale=0.01&max_saturated_fraction=0.1", 64), torch.ones(1, 64)
+    with torch.no_grad():
+        for _ in range(4):
+            with pytest.raises(SaturationError, match="rails"):
+                layer(x)
+    assert layer.backend.site.usage.calls == 4  # what was spent is counted all the same
+
+
+def test_a_chip_with_a_way_of_its_own_is_always_asked() -> None:
+    class Counting(SimulatedChip):
+        asked = 0
+
+        def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Measurement:
+            self.asked += 1
+            return super()._measure(weights, inputs, conditions)
+
+    chip = Counting(PRESETS["typical"])
+    layer = nn.Linear(64, 40)
+    photonic.convert_(layer, CalibratedBackend(chip))
+    with torch.no_grad():
+        for _ in range(5):
+            layer(torch.rand(1, 64))
+    assert chip.asked == 5
+
+
+def test_an_observer_sees_few_rows_too() -> None:
+    layer, x, seen = _layer("sim:typical", 64), torch.rand(1, 64), []
+    with torch.no_grad():
+        for _ in range(3):
+            layer(x)
+        layer.backend.site.observe = seen.append
+        layer(x)
+    assert seen[0].measured.counts.shape == (1, 1, 1, 40)
+    assert float(seen[0].measured.telemetry["clock_s"]) > 0
+
+
+def test_a_weight_that_is_made_anew_is_used() -> None:
+    layer, x = nn.utils.parametrizations.weight_norm(nn.Linear(64, 40)), torch.rand(1, 64)
+    photonic.convert_(layer, photonic.open_backend("sim:typical", seed=3))
+    with torch.no_grad():
+        before = layer(x) - layer.bias
+        layer.parametrizations.weight.original0.mul_(-1)
+        after = layer(x) - layer.bias
+    assert torch.allclose(after, -before, atol=0.3)
+
+
+def test_what_a_static_range_lets_through_stays_within_the_codes() -> None:
+    layer, x = _layer("sim:typical", 64), torch.full((1, 64), 0.5)
+    photonic.set_input_range(layer, 0.5)
+    with torch.no_grad():
+        layer(x)
+        beyond = layer.backend.linear(x * (1 + 5e-6), layer.weight)
+    assert beyond.isfinite().all()

@@ -167,21 +167,20 @@ class TwinBackend(Backend):
         """Few rows, where tiles need not be told apart and nobody judges."""
         if not self._can_few or self.site.judge is not None or not self._few.fit(x, weight):
             return None
-        values, spec = plain(x, x.dtype).numpy(), self.chip_spec
+        values, spec = (x.detach() if x.requires_grad else x).numpy(), self.chip_spec
         plan = plan_between(*array_ends(values), self.site, spec, self._options)
-        if plan.inputs not in ("plain", "time") or len(values) > self._few.most(weight, plan):
+        if plan.inputs not in ("plain", "time"):
             return None
         with self._session.lock:
-            few = self._few.get(weight, (plan.inputs, self.site.gains), lambda: self._make_few(weight, plan))
+            gains = self.site.gains
+            few = self._few.get(len(values), weight, plan.inputs, gains, lambda: self._make_few(weight, plan))
             if few is None:
                 return None
             self._streams.begin_call()
             y, clipped = few.products(values, plan, self._streams.draws)
         shots = len(values) * (2 if plan.inputs == "time" else 1)
-        found: Judgement | int = 0
-        if clipped:
-            found = self._judged(Judgement(BY_ROW, few.prepared.worth.numel() * shots, clipped, 0, 0.0))
-        self._count(few.prepared, shots * self._options.shots, found)
+        found = Judgement(BY_ROW, few.prepared.worth.numel() * shots, clipped, 0, 0.0) if clipped else None
+        self._count(few.prepared, shots * self._options.shots, 0 if found is None else self._judged(found))
         return self._few.added(y, bias)
 
     def _make_few(self, weight: Tensor, plan: Plan) -> FewOutputs | None:
@@ -327,9 +326,8 @@ class TwinBackend(Backend):
 
     def _count(self, prepared: Prepared, shots: int, saturated: Judgement | int) -> None:
         """What the exact chip would have spent on the shots of one tile; counts at the rails, or a sample of them."""
-        cut = prepared.cut
-        grid = cut.rows * cut.groups * cut.columns
-        counts = grid * shots * cut.m
+        grid, m = prepared.grid
+        counts = grid * shots * m
         rails = saturated if isinstance(saturated, int) else round(saturated.clipped_fraction * counts)
         self._record(Usage(1, grid * shots, grid, counts, rails))
 
