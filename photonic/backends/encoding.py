@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -43,6 +44,11 @@ class Geometry:
         if spec.layout == "program":
             m, n = spec.n_outputs, spec.n_inputs
         return cls(groups, outputs, inputs, -(-outputs // m), -(-inputs // n), m, n)
+
+    @cached_property
+    def tiles(self) -> int:
+        """How many there are."""
+        return self.rows * self.groups * self.columns
 
 
 _CACHED_ELEMENTS = 2**18  # of a weight, at once
@@ -268,19 +274,42 @@ def encode(
     """
     cut = Geometry.of(encoder.spec, *weight.shape)
     found = _programmed(weight, cut, encoder, per_row, codes or encoder.spec.code_dtype)
+    return EncodedWeight(cut, found.codes, *decoding(found, cut, encoder, gain, weight))
+
+
+def decoding(
+    found: Programmed, cut: Geometry, encoder: Encoder, gain: Tensor | float, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``factor``, ``offset`` and ``sums`` of an ``EncodedWeight``.
+
+    Args:
+        found: all tiles; of their codes nothing is asked.
+        cut: the tiling.
+        encoder: of the chip.
+        gain: the analog gain before the ADC, of all tiles or of each (R, G x C).
+        like: gives dtype and device.
+
+    Raises:
+        ShapeError: gains of another number of tiles.
+    """
+    factor = found.worth / nominal_gain(cut, encoder, gain, like)
+    offset = per_output(encoder.zero_count, cut, like) * factor + found.dark
+    return factor.unsqueeze(-2), _sum_columns(offset, cut), _sum_columns(found.sums, cut)
+
+
+def nominal_gain(cut: Geometry, encoder: Encoder, gain: Tensor | float, like: Tensor) -> Tensor:
+    """Counts for D as the calibration says them, (m,) or (R, G x C, m).
+
+    Raises:
+        ShapeError: gains of another number of tiles.
+    """
     if isinstance(gain, Tensor) and tuple(gain.shape) != (cut.rows, cut.groups * cut.columns):
         raise ShapeError(
             f"the layer's analog gains are for {tuple(gain.shape)} tiles and its weight now takes "
             f"{(cut.rows, cut.groups * cut.columns)}; fit them again with photonic.fit_ranges"
         )
-    gains = gain.to(weight).unsqueeze(-1) if isinstance(gain, Tensor) else gain
-    factor = found.worth / (per_output(encoder.counts_per_d, cut, weight) * gains)
-    return EncodedWeight(
-        cut=cut,
-        codes=found.codes,
-        factor=factor.unsqueeze(-2),
-        offset=_sum_columns(per_output(encoder.zero_count, cut, weight) * factor + found.dark, cut),
-        sums=_sum_columns(found.sums, cut),
+    return per_output(encoder.counts_per_d, cut, like) * (
+        gain.to(like).unsqueeze(-1) if isinstance(gain, Tensor) else gain
     )
 
 

@@ -147,7 +147,7 @@ class Evaluation:
         for start in range(0, len(flat), step):
             some = slice(start, start + step)
             here = around if around.kelvin is None else replace(around, kelvin=around.kelvin[some])
-            w_d, w_s, constant = self._programmed(flat[some], n, bias_rad, here, per_d.dtype)
+            w_d, w_s, constant = self.programmed(flat[some], n, bias_rad, here, per_d.dtype)
             if signed is None:
                 signed = w_d.new_empty(len(flat), *w_d.shape[1:])
             torch.mul(w_d, per_d[some], out=signed[some])
@@ -157,7 +157,7 @@ class Evaluation:
         power = powers[0].unsqueeze(0) if same else torch.cat(powers).unflatten(0, (columns, rows))
         return Tiles(signed.unflatten(0, (columns, rows)), power, constant)
 
-    def _programmed(
+    def programmed(
         self, codes: Tensor, n: int, bias_rad: Tensor | None, around: Surroundings, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, bool]:
         """W_D and W_S of tiles (T, P), and whether their last channel is constant."""

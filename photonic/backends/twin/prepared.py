@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from photonic.backends.encoding import EncodedWeight, Geometry
+from photonic.backends.encoding import Geometry
 from photonic.physics.detection import Gain
-from photonic.physics.evaluation import Tiles
 from photonic.records import NoiseModel
 
 if TYPE_CHECKING:
@@ -123,65 +121,53 @@ def moved(record: R, device: torch.device) -> R:
 
 
 def prepare(
-    encoded: EncodedWeight, tiles: Tiles, gain: Gain, noise: Noise, outputs: int, matrix: Tensor | None = None
+    decoding: tuple[Tensor, Tensor, Tensor],
+    cut: Geometry,
+    gain: Gain,
+    noise: Noise,
+    matrix: Tensor,
+    power: Tensor,
+    constant: bool,
 ) -> Prepared:
     """Joins what the chip makes of codes with what decoding makes of counts.
 
     Args:
-        encoded: R x G C tiles.
-        tiles: the same, as programmed: (G C, R, m, K).
+        decoding: factor, offset and sums, as of an ``EncodedWeight``.
+        cut: R x G C tiles.
         gain: of these.
         noise: of a reading.
-        outputs: how many of the R m are in use.
-        matrix: (G, outputs, C, K), overwritten with the result's; None: a new one.
+        matrix: (G, M, C, K) of the result.
+        power: the same.
+        constant: the same.
     """
-    cut = encoded.cut
-    g, c = cut.groups, cut.columns
-    count = _outputs(encoded.factor.squeeze(-2).transpose(0, 1), g, c, outputs)  # (R, G C, 1, m)
-    per_d = gain.counts_per_d.squeeze(1).expand(g * c, cut.rows, cut.m)
-    worth = count * _outputs(per_d, g, c, outputs)
-    signed = _by_output(tiles.signed, g, c, outputs)  # in counts
-    if matrix is None:
-        matrix = torch.empty(signed.shape, dtype=signed.dtype, device=signed.device)
-    torch.mul(signed, count.transpose(1, 2).unsqueeze(-1), out=matrix)
+    factor, dark, sums = decoding
+    outputs = cut.outputs
+    count = by_output(factor.squeeze(-2), cut)
+    worth = count * by_output(_each_tile(gain, cut), cut)
     offset = gain.offset.repeat(cut.rows)[:outputs]
     fixed = worth.square().mul_(noise.detector.thermal / noise.shots)
     fixed = fixed.add_(count.square().mul_(noise.counts / noise.shots)).sum(1, keepdim=True)
-    uniform = tiles.power.shape[:3] == (1, 1, 1)
     return Prepared(
         cut=cut,
         matrix=matrix,
-        base=(count * offset).sum(1, keepdim=True) - encoded.offset[..., :outputs],
-        sums=encoded.sums[..., :outputs],
+        base=(count * offset).sum(1, keepdim=True) - dark[..., :outputs],
+        sums=sums[..., :outputs],
         worth=worth,
         count=count,
-        power=tiles.power[0, 0, 0] if uniform else _by_output(tiles.power, g, c, outputs).contiguous(),
-        constant=tiles.constant,
+        power=power,
+        constant=constant,
         fixed=fixed,
         shot=worth.square().mul_(noise.detector.shot / noise.shots) if noise.detector.shot > 0 else None,
         silent=noise.silent,
     )
 
 
-def join(parts: Sequence[Prepared], cut: Geometry, matrix: Tensor) -> Prepared:
-    """Parts of a weight's outputs, one after the other, that already share their matrix."""
-    if len(parts) == 1:
-        return replace(parts[0], cut=cut)
-    last = ("base", "sums", "worth", "count", "fixed")
-    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts], dim=-1) for name in last}
-    shots = [part.shot for part in parts if part.shot is not None]
-    power = parts[0].power if parts[0].uniform else torch.cat([part.power for part in parts], dim=1)
-    shot = torch.cat(shots, dim=-1) if shots else None
-    return replace(parts[0], cut=cut, matrix=matrix, power=power, shot=shot, **joined)
+def _each_tile(gain: Gain, cut: Geometry) -> Tensor:
+    """Counts for D, (R, G C, m)."""
+    return gain.counts_per_d.squeeze(1).transpose(0, 1).expand(cut.rows, cut.groups * cut.columns, cut.m)
 
 
-def _by_output(tiles: Tensor, groups: int, columns: int, outputs: int) -> Tensor:
-    """(G C, R, m, K) to (G, M, C, K)."""
-    grid: Tensor = tiles.unflatten(0, (groups, columns))
-    return grid.flatten(2, 3)[:, :, :outputs].transpose(1, 2)
-
-
-def _outputs(values: Tensor, groups: int, columns: int, outputs: int) -> Tensor:
-    """(G C, R, m) to (G, C, M)."""
-    grid: Tensor = values.unflatten(0, (groups, columns))
-    return grid.flatten(2)[..., :outputs]
+def by_output(values: Tensor, cut: Geometry) -> Tensor:
+    """(R, G C, m) to (G, C, M)."""
+    grid: Tensor = values.transpose(0, 1).unflatten(0, (cut.groups, cut.columns))
+    return grid.flatten(2)[..., : cut.outputs]
