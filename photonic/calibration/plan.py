@@ -8,6 +8,7 @@
 | matrix | 45 % | random codes and inputs: gains, input transfer, programming curves, crosstalk |
 | ramp | 12 % | all of the ADC's range, the same D from other subsets of inputs: INL apart from the inputs' curves |
 | noise | 17 % | one vector over and over, at S from 0 to 1 and |D| up to the range: V(S, D), what outputs share |
+| sine | 4,096 shots | a sine at the ADCs' electrical input, where the chip offers one: effective bits, INL |
 | verify | 17 % | the same kinds of points, other ones, later: for the verdict alone |
 
 The parts but the last are in random order, so that drift becomes noise and not a slope, with a reference reading in
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from photonic.calibration import sinetest
 from photonic.calibration.patterns import Patterns
 from photonic.calibration.reading import Reading
 from photonic.errors import CalibrationError
@@ -64,11 +66,11 @@ def make_plan(spec: ChipSpec, budget: int, generator: torch.Generator) -> list[R
         raise CalibrationError(
             f"a calibration of {spec.n_outputs} x {spec.n_inputs} takes at least {least:,} shots, found {budget:,}"
         )
-    plan = _Planner(spec, budget - REFERENCES * REFERENCE_SHOTS, generator)
+    plan = _Planner(spec, budget - REFERENCES * REFERENCE_SHOTS - _sine_shots(spec), generator)
     fit = [*plan.dark(), *plan.rows(), *plan.matrix(), *plan.ramps(), *plan.noise()]
     order = torch.randperm(len(fit), generator=generator).tolist()
     reference = plan.reference()
-    shuffled = plan.allan(reference, 0) + [fit[index] for index in order]
+    shuffled = plan.sine(reference) + plan.allan(reference, 0) + [fit[index] for index in order]
     later = [*plan.verify(), *plan.allan(reference, 1)]
     return [*_with_references(shuffled, reference, 0, REFERENCES * 3 // 4), *_with_references(later, reference, 1)]
 
@@ -106,7 +108,11 @@ def least_budget(spec: ChipSpec) -> int:
     """What every part needs at least: enough settings for every curve, and pooled samples for the verdict."""
     settings = 4 * spec.n_inputs * 2 * spec.n_inputs / SHARES["matrix"]
     points = 24 * _repeats(spec) / SHARES["verify"]
-    return math.ceil(max(settings, points)) + REFERENCES * REFERENCE_SHOTS
+    return math.ceil(max(settings, points)) + REFERENCES * REFERENCE_SHOTS + _sine_shots(spec)
+
+
+def _sine_shots(spec: ChipSpec) -> int:
+    return sinetest.SHOTS if sinetest.offered(spec) else 0
 
 
 def least_retest(spec: ChipSpec) -> int:
@@ -157,7 +163,8 @@ class _Planner:
         self._patterns = Patterns(spec, generator)
         self._m, self._n = spec.n_outputs, spec.n_inputs
         lit = _powers(spec)
-        self._lit: Mapping[str, float | str] = {} if lit is None else {"laser_power": max(lit)}
+        power: dict[str, float | str] = {} if lit is None else {"laser_power": max(lit)}
+        self._lit: Mapping[str, float | str] = power | sinetest.light_only(spec)
         self._dark_offered = lit is not None and 0.0 in lit
 
     def _shots(self, part: str) -> int:
@@ -181,6 +188,16 @@ class _Planner:
             shots -= shots % _ALLAN_STEP
         inputs = reference.inputs[:1].expand(shots, -1).contiguous()
         return [Reading("allan", reference.weights, inputs, reference.conditions, block)]
+
+    def sine(self, reference: Reading) -> list[Reading]:
+        """A sine at the ADCs in place of light, where the chip offers one."""
+        if not sinetest.offered(self._spec):
+            return []
+        inputs = torch.full((sinetest.SHOTS, self._n), self._spec.dark_code, dtype=self._spec.code_dtype)
+        conditions = {**self._lit, sinetest.CONDITION: sinetest.ON} | (
+            {"laser_power": 0.0} if self._dark_offered else {}
+        )
+        return [Reading(sinetest.PURPOSE, reference.weights, inputs, conditions, 0)]
 
     def dark(self) -> Iterator[Reading]:
         """No light, in 8 readings over the sweep; nothing where the source cannot be switched off."""

@@ -29,6 +29,7 @@ from photonic.calibration.raw import RawStore
 from photonic.calibration.rawheader import PLAN
 from photonic.calibration.reading import Taken
 from photonic.calibration.record import make_record
+from photonic.calibration.sinetest import sine_test
 from photonic.calibration.suspects import explained, statements
 from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check, through_adc
@@ -146,6 +147,8 @@ def _refitted(store: RawStore) -> Calibration:
         record = make_mesh_record(store.spec, fit, verification, provenance, shown)
     else:
         record = make_record(store.spec, fit, verification, provenance, shown)
+    sine = sine_test(store.spec, taken)
+    record = record.replaced(parameters=(*record.parameters, *sine.parameters), arrays={**record.arrays, **sine.arrays})
     until = valid_until(fit.drift, prediction, fit.model.zero, taken)
     return record if until is None else record.replaced(valid_until=until)
 
