@@ -175,7 +175,7 @@ class SimulatedChip(Chip):
         return counts
 
     def _is_ready(self, grid: Grid, shape: tuple[int, ...], conditions: Conditions) -> bool:
-        fits = self._can_few and shape[0] == grid.shape[1] and shape[2] == grid.inputs
+        fits = self._can_few and shape[0] == grid.shape[1] and shape[1] > 0 and shape[2] == grid.inputs
         return fits and self._made(grid, shape[1], conditions) is not None
 
     def _few(self, grid: Grid, inputs: NDArray[np.int16]) -> NDArray[np.int16]:

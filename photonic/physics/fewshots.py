@@ -199,7 +199,7 @@ class Room:
         self.products = Products(matrix, count)
         both = self.products.both
         self.d, self.variance = both[..., :outputs], both[..., outputs:]
-        self.by_tile = both.reshape(columns, count, -1, *tiles)[:, :, 0]
+        self.by_tile = both.reshape(columns, count, both.shape[-1] // outputs, *tiles)[:, :, 0]
         self.samples, self.common = Samples(columns, count, outputs), Samples(columns, count, tiles[0], 1)
         self.first = full(first, columns, count, len(first))
         self.constants = [full(values, columns, count, outputs) for values in constants]

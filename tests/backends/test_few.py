@@ -233,6 +233,7 @@ def test_few_shots_are_checked() -> None:
             chip.measure_few(grid, wrong, {})
     assert chip.state()["calls"] == calls  # nothing was sent
     assert chip.measure_few(grid, good[..., :5], {}) is None  # for `measure` to refuse
+    assert chip.measure_few(grid, good[:, :0], {}) is None
     assert chip.measure_few(grid, good, {"analog_gain": 4.0}) is None  # another gain is another grid
     assert chip.measure_few(grid, np.full((1, 4096, 8), 200, np.int16), {}) is None  # too many
     chip.close()

@@ -326,8 +326,8 @@ class TwinBackend(Backend):
 
     def _count(self, prepared: Prepared, shots: int, saturated: Judgement | int) -> None:
         """What the exact chip would have spent on the shots of one tile; counts at the rails, or a sample of them."""
-        grid, m = prepared.grid
-        counts = grid * shots * m
+        grid = prepared.cut.tiles
+        counts = grid * shots * prepared.cut.m
         rails = saturated if isinstance(saturated, int) else round(saturated.clipped_fraction * counts)
         self._record(Usage(1, grid * shots, grid, counts, rails))
 
