@@ -10,10 +10,10 @@ import numpy as np
 from photonic.calibration import noise as noises
 from photonic.calibration.adc import Inl, fit_inl
 from photonic.calibration.effective import Setting
+from photonic.calibration.evidence import fit_all_noise, noise_so_far
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import NoiseFit
 from photonic.calibration.points import Points
-from photonic.calibration.quantised import gaussian_moments
 from photonic.calibration.reading import Taken
 from photonic.calibration.response import ResponseFit, fit_response, settings_of
 from photonic.calibration.timing import drift_of
@@ -82,10 +82,10 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
         found = _inl(seen, parts)
     if found is None and inl is not None:
         inl, seen = None, seen.refined(None, parts, points)
-    fit = _with_noise(seen.response, points, inl)
-    series = parts.get("allan", [])
-    drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, fit.model.zero)
-    return replace(fit, drift=drift)
+    series, response = parts.get("allan", []), seen.response
+    drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, response.model.zero)
+    noise = fit_all_noise(response.model, inl, parts, drift)
+    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift)
 
 
 def by_purpose(taken: Sequence[Taken], block: int = 0) -> dict[str, list[Taken]]:
@@ -115,7 +115,7 @@ class Seen:
         candidates = []
         for share in (0.0, 0.5, 1.0):
             model = replace(response.model, power_law=np.array([1 - share, share]))
-            candidates.append((model, noises.fit_noise(_noise_data(model, points))))
+            candidates.append((model, noises.fit_noise(points.measured(model))))
         model, fit = max(candidates, key=lambda each: float(each[1].log_likelihood.sum()))
         return cls(replace(response, model=model), fit.model)
 
@@ -146,7 +146,7 @@ class Seen:
         settings = [reader.setting(item) for item in (*parts["matrix"], *parts.get("ramp", []))]
         found = fit_response(model.spec, settings, reader.dark(parts.get("dark", [])), self.response)
         kept = replace(found.model, transitions=transitions, power_law=model.power_law)
-        return Seen(replace(found, model=kept), noises.fit_noise(_noise_data(kept, points)).model)
+        return Seen(replace(found, model=kept), noise_so_far(kept, self.noise, parts, points))
 
     def setting(self, item: Taken) -> Setting:
         """A reading as the response takes it."""
@@ -226,27 +226,3 @@ def _check_order(spec: ChipSpec, rows: Sequence[Taken]) -> None:
             f"chip {spec.chip_id}: its outputs are not in the order of its weights' rows ({'; '.join(wrong[:3])}"
             f"{' ...' if len(wrong) > 3 else ''}); reorder them in the driver"
         )
-
-
-def _noise_data(model: ChipModel, points: Points) -> noises.NoiseData:
-    """What the noise terms are fitted to: means as they were measured, as far as the counts tell them."""
-    moments = gaussian_moments(
-        points.counts.transpose(0, 2, 1),
-        None if model.transitions is None else model.transitions[None],
-        None if model.spec.adc_bits is None else model.spec.count_range,
-    )
-    modelled = points.results(model) * model.gain + model.zero
-    return points.noise_data(model, np.where(moments.identified, moments.mean, modelled))
-
-
-def _with_noise(response: ResponseFit, points: Points, inl: Inl | None) -> ChipFit:
-    """The noise terms, with the total power that explains them best."""
-    model = response.model
-    data = _noise_data(model, points)
-    inputs, weighted = (points.powers(replace(model, power_law=np.array(law))) for law in ((1.0, 0.0), (0.0, 1.0)))
-    power = noises.choose_power(data, inputs, weighted)
-    model = replace(model, power_law=np.array([1 - power.share, power.share]))
-    rin, fit = noises.choose_rin(replace(data, S=points.powers(model)))
-    if rin.best == "per line" and not rin.decided:
-        fit = power.fit
-    return ChipFit(model, response, fit, power.choice, rin, inl)

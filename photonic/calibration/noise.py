@@ -9,9 +9,9 @@ gain and is in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
@@ -19,6 +19,7 @@ from scipy.stats import chi2
 
 from photonic.calibration.secondmoments import (
     Array,
+    Flags,
     NoiseData,
     Rin,
     State,
@@ -32,6 +33,7 @@ from photonic.records import NoiseModel
 __all__ = [
     "TERMS",
     "Choice",
+    "Evidence",
     "NoiseData",
     "NoiseFit",
     "Power",
@@ -91,6 +93,7 @@ class NoiseFit(NamedTuple):
         correlation_any_p: of correlations that differ from point to point.
         log_likelihood: (P,) Gaussian, of each point's sample covariance, up to a constant that only data decide.
         used: share of (point, output) pairs that were clear of the rails.
+        singles: what single readings of other vectors have to do with it (``evidence``).
     """
 
     model: NoiseModel
@@ -104,6 +107,18 @@ class NoiseFit(NamedTuple):
     correlation_any_p: float
     log_likelihood: Array
     used: float
+    singles: str = "not asked"
+
+
+class Evidence(Protocol):
+    """Readings of another kind that know of the terms, too."""
+
+    @property
+    def shots(self) -> int:
+        """How many."""
+
+    def score(self, theta: Array) -> tuple[Array, Array]:
+        """Score (4,) and information (4, 4) of the terms (4,), as of a likelihood."""
 
 
 class Choice(NamedTuple):
@@ -123,23 +138,25 @@ class Choice(NamedTuple):
     log_likelihood: dict[str, float]
 
 
-def fit_noise(data: NoiseData, rin: Rin = "common") -> NoiseFit:
+def fit_noise(
+    data: NoiseData, rin: Rin = "common", more: Sequence[NoiseData] = (), beside: Evidence | None = None
+) -> NoiseFit:
     """Fits the four terms, none below 0.
 
     Args:
         data: points at several S and D; the same S everywhere cannot tell shot from thermal noise.
         rin: "common": one factor for all inputs; "per line": each input its own, variance rin sum_j (w p T / N)^2.
+        more: points with other numbers of repeats. What is said of outputs and of correlations is of ``data``.
+        beside: of another kind.
 
     Raises:
         ShapeError: "per line" without ``data.lines``.
         CalibrationError: all outputs at the rails, or the iteration does not settle.
     """
-    basis = unit_covariances(data, rin)
-    keep = clear_of_rails(data)
-    theta = all_thermal(data, keep)
+    known = [(each, unit_covariances(each, rin), clear_of_rails(each)) for each in (data, *more)]
+    theta = all_thermal(data, known[0][2])
     for _ in range(_STEPS):
-        state = State.at(data, basis, theta, keep)
-        score, information = state.equations()
+        _, score, information = _equations(known, beside, theta)
         free, errors, _ = _solve(information, score)
         step = _bounded(information, theta + free) - theta
         theta = theta + step
@@ -147,10 +164,19 @@ def fit_noise(data: NoiseData, rin: Rin = "common") -> NoiseFit:
             break
     else:
         raise CalibrationError("the fit of the noise terms does not settle; check gain, S and D against the counts")
-    state = State.at(data, basis, theta, keep)
-    score, information = state.equations()
+    state, score, information = _equations(known, beside, theta)
     free, errors, covariance = _solve(information, score)
-    return _report(data, state, (theta, theta + free, errors), covariance)
+    shots = sum(each.shots for each in (data, *more)) + (0 if beside is None else beside.shots)
+    return _report(data, state, (theta, theta + free, errors), covariance, shots)
+
+
+def _equations(
+    known: Sequence[tuple[NoiseData, Array, Flags]], beside: Evidence | None, theta: Array
+) -> tuple[State, Array, Array]:
+    """State of the first points, and score (4,) and information (4, 4) of all."""
+    states = [State.at(data, basis, theta, keep) for data, basis, keep in known]
+    parts = [state.equations() for state in states] + ([] if beside is None else [beside.score(theta)])
+    return states[0], np.sum([score for score, _ in parts], axis=0), np.sum([found for _, found in parts], axis=0)
 
 
 def variance(noise: NoiseModel, S: Array, D: Array) -> Array:
@@ -246,7 +272,9 @@ def _bounded(information: Array, target: Array) -> Array:
     return found
 
 
-def _report(data: NoiseData, state: State, found: tuple[Array, Array, Array], covariance: Array) -> NoiseFit:
+def _report(
+    data: NoiseData, state: State, found: tuple[Array, Array, Array], covariance: Array, shots: int
+) -> NoiseFit:
     """The fit from the terms (4,): bounded, not bounded, and their standard errors."""
     theta, free, errors = found
     seen = np.diagonal(state.predicted, axis1=1, axis2=2)
@@ -261,7 +289,7 @@ def _report(data: NoiseData, state: State, found: tuple[Array, Array, Array], co
     sizes = np.diagonal(state.slopes, axis1=2, axis2=3) / seen
     weighs = np.where(state.keep, sizes, 0.0).max((1, 2))
     terms = {
-        name: _term(theta[a], free[a], errors[a], SHARE / weighs[a] if weighs[a] > 0 else math.inf, data)
+        name: _term(theta[a], free[a], errors[a], SHARE / weighs[a] if weighs[a] > 0 else math.inf, shots)
         for a, name in enumerate(TERMS)
     }
     return NoiseFit(
@@ -271,10 +299,9 @@ def _report(data: NoiseData, state: State, found: tuple[Array, Array, Array], co
     )  # fmt: skip
 
 
-def _term(value: float, free: float, error: float, worth: float, data: NoiseData) -> Term:
+def _term(value: float, free: float, error: float, worth: float, shots: int) -> Term:
     if not math.isfinite(error):
         return Term(float(value), math.inf, 0.0, math.inf, False, None)
-    shots = data.counts.shape[0] * data.counts.shape[1]
     ratio = 2 * error / max(value, worth)
     low, high = max(0.0, free - TWO_SIDED * error), max(0.0, free) + TWO_SIDED * error
     needed = None if low > 0 or ratio <= 1 else math.ceil(shots * ratio**2)

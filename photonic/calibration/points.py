@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.predicted import Prediction
+from photonic.calibration.quantised import gaussian_moments
 from photonic.calibration.reading import Taken
-from photonic.calibration.secondmoments import NoiseData
+from photonic.calibration.secondmoments import Flags, NoiseData
 from photonic.records import ChipSpec, NoiseModel
 
 
@@ -68,6 +69,10 @@ class Points:
             inputs=np.stack([item.reading.inputs[0].double().numpy() for item in taken]),
         )
 
+    def only(self, kept: Flags) -> Points:
+        """Some of the points (P,)."""
+        return replace(self, counts=self.counts[kept], weights=self.weights[kept], inputs=self.inputs[kept])
+
     def results(self, model: MeanModel) -> Array:
         """D (P, M)."""
         return np.concatenate(
@@ -104,6 +109,17 @@ class Points:
             transitions=model.transitions,
             lines=self.lines(model),
         )
+
+    def measured(self, model: ChipModel) -> NoiseData:
+        """For the fit of the noise terms, with means as they were measured, as far as the counts tell them."""
+        ranged = self.spec.adc_bits is not None
+        moments = gaussian_moments(
+            self.counts.transpose(0, 2, 1),
+            None if model.transitions is None else model.transitions[None],
+            self.spec.count_range if ranged else None,
+        )
+        modelled = self.results(model) * model.gain + model.zero
+        return self.noise_data(model, np.where(moments.identified, moments.mean, modelled))
 
     def prediction(self, model: MeanModel, noise: NoiseModel) -> Prediction:
         """What the record predicts for these counts."""

@@ -86,12 +86,14 @@ class CountMoments(NamedTuple):
         excess: fourth central moment less three squared variances, counts^4.
         slope: d mean / d volts; with it the covariance of two outputs is slope_i slope_k common_i common_k, to first
             order in the correlation (Price, IRE Trans. Inf. Theory 4, 69 (1958)).
+        by_variance: d variance / d sigma^2.
     """
 
     mean: Array
     variance: Array
     excess: Array
     slope: Array
+    by_variance: Array
 
 
 def quantised_moments(
@@ -117,12 +119,14 @@ def count_moments(volts: Array, sigma: Array, transitions: Array | None, lowest:
     transition is looked at, of which 16 bits have thousands within reach.
     """
     if transitions is None:
-        return CountMoments(volts, sigma**2, np.zeros_like(volts), np.ones_like(volts))
+        return CountMoments(volts, sigma**2, np.zeros_like(volts), np.ones_like(volts), np.ones_like(volts))
     base = _lowest(transitions, lowest)
     smooth = _smooth(volts, sigma, transitions, base)
     if not smooth.any():
         return _in_parts(volts, sigma, transitions, base)
-    found = CountMoments(volts.copy(), sigma**2 + 1 / 12, np.full_like(volts, -1 / 120), np.ones_like(volts))
+    found = CountMoments(
+        volts.copy(), sigma**2 + 1 / 12, np.full_like(volts, -1 / 120), np.ones_like(volts), np.ones_like(volts)
+    )
     if not smooth.all():  # an ideal ADC has one row of transitions, so that points and outputs are all alike
         rest = _in_parts(volts[~smooth][:, None], sigma[~smooth][:, None], transitions[:1], base)
         for whole, part in zip(found, rest, strict=True):
@@ -154,22 +158,40 @@ def code_probabilities(
 
     W is what the widest of them needs for +-6 sigma. Arguments as ``quantised_moments``.
     """
-    first, reached, _ = _window(volts, sigma, transitions)
+    first, reached, _, _ = _window(volts, sigma, transitions)
     edges = np.concatenate([np.ones_like(reached[..., :1]), reached, np.zeros_like(reached[..., :1])], axis=-1)
     return _lowest(transitions, lowest) + first, edges[..., :-1] - edges[..., 1:]
 
 
+def variance_by_transitions(volts: Array, sigma: Array, transitions: Array) -> Array:
+    """(P, M, K) d variance of the counts / d transition, where ``volts`` (P, M) follows so that the mean count stays.
+
+    Arguments as ``quantised_moments``. For points whose mean is measured through the same transitions.
+    """
+    first, reached, z, density = _window(volts, sigma, transitions)
+    k = np.arange(1, z.shape[-1] + 1, dtype=np.float64)
+    pull = (2 * (k - reached.sum(-1, keepdims=True)) - 1) * density  # of volts on the variance; - of the transition
+    slope = np.maximum(density.sum(-1, keepdims=True), LEAST_SIGMA)
+    change = pull.sum(-1, keepdims=True) * density / slope - pull
+    found = np.zeros((*volts.shape, transitions.shape[-1] + z.shape[-1]))
+    np.put_along_axis(found, first[..., None].astype(np.int64) + np.arange(z.shape[-1]), change, axis=-1)
+    return np.asarray(found[..., : transitions.shape[-1]])
+
+
 def _moments(volts: Array, sigma: Array, transitions: Array, base: float) -> CountMoments:
-    first, reached, slope = _window(volts, sigma, transitions)
+    first, reached, z, density = _window(volts, sigma, transitions)
     k = np.arange(1, reached.shape[-1] + 1, dtype=np.float64)
     raw = [reached @ (k**power - (k - 1) ** power) for power in (1, 2, 3, 4)]
     mean, variance = raw[0], np.maximum(raw[1] - raw[0] ** 2, 0.0)
     fourth = raw[3] - 4 * mean * raw[2] + 6 * mean**2 * raw[1] - 3 * mean**4
-    return CountMoments(base + first + mean, variance, fourth - 3 * variance**2, slope)
+    # d Phi(z) / d sigma^2 = -z density / (2 sigma)
+    sd, moving = np.maximum(sigma, LEAST_SIGMA), np.where(np.isfinite(z), z, 0.0) * density
+    by_variance = -(moving @ (2 * k - 1) - 2 * mean * moving.sum(-1)) / (2 * sd)
+    return CountMoments(base + first + mean, variance, fourth - 3 * variance**2, density.sum(-1), by_variance)
 
 
-def _window(volts: Array, sigma: Array, transitions: Array) -> tuple[Array, Array, Array]:
-    """Transitions surely passed (P, M), P(passed) of the W next (P, M, W), and the slope (P, M)."""
+def _window(volts: Array, sigma: Array, transitions: Array) -> tuple[Array, Array, Array, Array]:
+    """Transitions surely passed (P, M); of the W next (P, M, W): P(passed), volts above in sigma, d P / d volts."""
     sd = np.maximum(sigma, LEAST_SIGMA)
     width = _widest(sigma, transitions)
     padded = np.pad(transitions, ((0, 0), (0, width)), constant_values=np.inf)
@@ -179,8 +201,8 @@ def _window(volts: Array, sigma: Array, transitions: Array) -> tuple[Array, Arra
         first[:, i] = np.searchsorted(row, volts[:, i] - _REACH * sd[:, i])
     row = np.arange(volts.shape[1])[:, None] if len(transitions) > 1 else 0
     z = (volts[..., None] - padded[row, first[..., None] + np.arange(width)]) / sd[..., None]
-    slope = np.exp(-0.5 * z**2).sum(-1) / (sd * np.sqrt(2 * np.pi))
-    return first.astype(np.float64), ndtr(z), slope
+    density = np.exp(-0.5 * z**2) / (sd[..., None] * np.sqrt(2 * np.pi))
+    return first.astype(np.float64), ndtr(z), z, density
 
 
 def _widest(sigma: Array, transitions: Array) -> int:

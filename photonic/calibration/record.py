@@ -102,6 +102,7 @@ def _goodness(fit: ChipFit) -> dict[str, str]:
     return {
         "weights": f"mean square of what is left over its variance: {misfit:.3f}, {best} (1: noise alone)",
         "noise of the outputs": f"one model for all: p = {fit.noise.outputs_p:.3g}",
+        "noise of single readings": fit.noise.singles,
         "what outputs share": f"D D^T and S S^T alone: p = {fit.noise.correlation_p:.3g}",
         "total power": f"{fit.power.best}" + ("" if fit.power.decided else " (not decided)"),
         "intensity noise": f"{fit.rin.best}" + ("" if fit.rin.decided else " (not decided)"),

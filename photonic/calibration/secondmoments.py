@@ -9,7 +9,8 @@ by its volts times the covariance before the ADC (Price, IRE Trans. Inf. Theory 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
-from photonic.calibration.predicted import count_moments
+from photonic.calibration.predicted import count_moments, variance_by_transitions
 from photonic.calibration.quantised import check_counts
 from photonic.errors import CalibrationError, RangeError, ShapeError
 
@@ -28,6 +29,8 @@ Rin = Literal["common", "per line"]
 # deviations that an output stays away from the rails, or it is left out of a point; less where noise fills the range
 _CLEAR = (4.0, 2.0, 1.0)
 _LEAST = 1e-6  # variance, counts^2
+_UNKNOWN = 0.5  # LSB, the error of a transition that no reading met
+_QUIET = 0.05  # counts^2, the least noise with which errors of transitions are looked at
 _SHARP = 0.9  # of the way to where negative fourth cumulants leave no spread of the second moments
 
 
@@ -46,6 +49,8 @@ class NoiseData:
         transitions: (M or 1, K) in counts, K = highest - lowest; None: ideal.
         lines: (P, M, N) w_ij p_j T_j / N, for the alternative of one laser per input.
         volts_se: standard error of ``volts``, counts.
+        unsure: (P, M) variance of the predicted variance of counts, counts^4, by what else is not known exactly
+            (``unsure_of_transitions``); None: nothing.
 
     Raises:
         ShapeError: shapes that do not fit together, fewer than 2 repeats.
@@ -61,6 +66,7 @@ class NoiseData:
     transitions: Array | None = None
     lines: Array | None = None
     volts_se: float = 0.0
+    unsure: Array | None = None
 
     def __post_init__(self) -> None:
         shape = self.counts.shape
@@ -69,7 +75,7 @@ class NoiseData:
         p, _, m = shape
         steps = None if self.count_range is None else round(self.count_range[1] - self.count_range[0])
         wanted: dict[str, set[tuple[int | None, ...]]] = {name: {(p, m)} for name in ("volts", "S", "D")}
-        wanted |= {"gain": {(m,)}, "transitions": {(1, steps), (m, steps)}}
+        wanted |= {"gain": {(m,)}, "transitions": {(1, steps), (m, steps)}, "unsure": {(p, m)}}
         for name, shapes in wanted.items():
             found = getattr(self, name)
             if found is not None and found.shape not in shapes:
@@ -81,12 +87,25 @@ class NoiseData:
         if self.count_range is not None:
             check_counts(self.counts, self.count_range)
 
+    @property
+    def shots(self) -> int:
+        """P R: vectors measured."""
+        return int(self.counts.shape[0] * self.counts.shape[1])
+
     @cached_property
     def covariance(self) -> Array:
         """(P, M, M) sample covariance of the counts over repeats."""
         centred = self.counts - self.counts.mean(1, keepdims=True)
         found: Array = np.matmul(centred.transpose(0, 2, 1), centred) / (self.counts.shape[1] - 1)
         return found
+
+    def only(self, points: Flags) -> NoiseData:
+        """Some of the points (P,)."""
+        lines, unsure = (None if each is None else each[points] for each in (self.lines, self.unsure))
+        return replace(
+            self, counts=self.counts[points], volts=self.volts[points], S=self.S[points], D=self.D[points],
+            lines=lines, unsure=unsure,
+        )  # fmt: skip
 
     @property
     def table(self) -> Array | None:
@@ -186,6 +205,8 @@ class State:
         nu = data.counts.shape[1] - 1
         inverse = np.asarray(np.linalg.inv(predicted), dtype=np.float64)
         excess = _bounded(np.where(keep, excess, 0.0) * nu / (nu + 1), inverse) + nu * _by_volts(data, audible, keep)
+        if data.unsure is not None:
+            excess = excess + nu * np.where(keep, data.unsure, 0.0)
         return cls(residual, predicted, inverse, slopes, excess, variance, keep, nu)
 
     def equations(self) -> tuple[Array, Array]:
@@ -231,13 +252,10 @@ class State:
 def _through_adc(data: NoiseData, variance: Array) -> tuple[Array, Array, Array, Array]:
     """Variance of the counts, its slope by ``variance``, slope of the mean count, fourth cumulant; (P, M) each."""
     lowest = None if data.count_range is None else data.count_range[0]
-    low, here, high = (
-        count_moments(data.volts, np.sqrt(variance * factor), data.table, lowest) for factor in (0.998, 1.0, 1.002)
-    )
-    slope = (high.variance - low.variance) / (0.004 * variance)
-    least = _least(data)
+    here, least = count_moments(data.volts, np.sqrt(variance), data.table, lowest), _least(data)
     # a count that almost never changes has the cumulants of rare events, all alike
-    return np.maximum(here.variance, least), slope, here.slope, np.where(here.variance > least, here.excess, least)
+    excess = np.where(here.variance > least, here.excess, least)
+    return np.maximum(here.variance, least), here.by_variance, here.slope, excess
 
 
 def _bounded(excess: Array, inverse: Array) -> Array:
@@ -249,6 +267,39 @@ def _bounded(excess: Array, inverse: Array) -> Array:
     """
     found: Array = np.maximum(excess, -_SHARP * 2 / (inverse**2).sum(2))
     return found
+
+
+def unsure_of_transitions(parts: Sequence[NoiseData], standard_error: Array) -> list[NoiseData]:
+    """The same points with what errors of the ADCs' transitions make of their predicted variances.
+
+    Points of one output whose means lie at the same place between two codes, as those in the dark do, have this error
+    in common: each is given the sum of its covariances with all, so that together they weigh as they should.
+
+    Args:
+        parts: points of the same outputs, transitions alike.
+        standard_error: (M or 1, K) of the transitions, counts; inf where one was not measured: half a count.
+    """
+    known = np.minimum(standard_error, _UNKNOWN)
+    tables = [data.table for data in parts]
+    sizes = [data.counts.shape[1] for data in parts]
+    by_place = np.concatenate([_by_place(data, table) for data, table in zip(parts, tables, strict=True)])
+    by_place *= known
+    repeats = np.repeat(sizes, [len(data.volts) for data in parts]).astype(np.float64)
+    weighed = np.einsum("p,pmk->mk", repeats, by_place)
+    own = (by_place**2).sum(-1)
+    shared = np.einsum("pmk,mk->pm", by_place, weighed) / repeats[:, None]
+    ends = np.cumsum([len(data.volts) for data in parts])[:-1]
+    return [
+        replace(data, unsure=each) for data, each in zip(parts, np.split(np.maximum(own, shared), ends), strict=True)
+    ]
+
+
+def _by_place(data: NoiseData, table: Array | None) -> Array:
+    """(P, M, K) d variance of the counts / d transition, at the noise that the repeats show."""
+    if table is None:
+        raise ShapeError("points without a converter have no transitions; pass count_range")
+    seen = np.diagonal(data.covariance, axis1=1, axis2=2) - 1 / 12
+    return variance_by_transitions(data.volts, np.sqrt(np.maximum(seen, _QUIET)), table)
 
 
 def _by_volts(data: NoiseData, variance: Array, keep: Flags) -> Array:
