@@ -58,6 +58,16 @@ def binary_transitions(found: Array, error: Array, ideal: Array, sigma: float) -
     return rows @ parameters, np.sqrt(np.einsum("ka,ab,kb->k", rows, covariance, rows))
 
 
+def binary_changes(ideal: Array) -> Array:
+    """(K, parameters) what each number of a binary converter adds to its transitions, near the ideal ones.
+
+    Args:
+        ideal: (K,) transitions of the ideal converter, K + 1 a power of two.
+    """
+    bits = (len(ideal) + 1).bit_length() - 1
+    return _rows(_design(bits, ideal), np.arange(1, 1 << bits), ideal)
+
+
 def _correlation(apart: Array) -> Array:
     """Of the errors of two transitions, by their distance in standard deviations, readings being spread evenly.
 

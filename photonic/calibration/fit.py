@@ -9,27 +9,30 @@ import numpy as np
 
 from photonic.calibration import noise as noises
 from photonic.calibration.adc import Inl, fit_inl
+from photonic.calibration.adccolumns import AdcColumns
 from photonic.calibration.effective import Setting
 from photonic.calibration.evidence import fit_all_noise, noise_so_far
+from photonic.calibration.jointfit import Looked, joint_step
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import NoiseFit
 from photonic.calibration.points import Points
 from photonic.calibration.reading import Taken
-from photonic.calibration.response import ResponseFit, fit_response, settings_of
+from photonic.calibration.response import ResponseFit, fit_response, settings_of, with_believed_curves
+from photonic.calibration.shots import Shots, followed
 from photonic.calibration.timing import drift_of
 from photonic.calibration.working import working_values
 from photonic.errors import CalibrationError
 from photonic.records import ChipSpec, DriftModel, NoiseModel
 
 _TURNS = 8  # of INL and response, at most
-_SETTLED = 0.15  # of a transition's standard error, rms, from one turn to the next
+_SETTLED = 0.1  # of standard errors, rms, from one turn to the next
+_NEAR = 0.3  # likewise: then the information is that of the result
+_WORSE = 1e-3  # of the misfit: a step that adds more than that is taken back
 _LEAST_INL = 0.03  # LSB, rms: less changes no mean by a tenth of what the verification allows
 _LEAST_SIGMA = 0.05  # counts; with less, what a count says of a mean is all or nothing
 _ANSWERS = 8.0  # standard errors by which an output must move to answer to a row
 _ROUGH = 4  # one of so many settings is enough for a first response
-# a count at a rail is read as what the response before makes of it, so that what it says of gains stays behind by a
-# quarter from turn to turn; to begin with, the cheap turns of few settings do
-_ROUGH_TURNS = 3
+_ROUGH_TURNS = 3  # with these; all readings are for the joint steps
 
 
 @dataclass(frozen=True)
@@ -70,22 +73,47 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
     points = Points.of(spec, parts["noise"])
     seen = Seen.first(response, points)
     rough = {**parts, "matrix": parts["matrix"][::_ROUGH], "ramp": parts.get("ramp", [])[::_ROUGH]}
-    for _ in range(_ROUGH_TURNS):
+    for turn in range(_ROUGH_TURNS):
+        if turn == _ROUGH_TURNS - 1:
+            seen = seen.believed(rough)
         seen = seen.refined(None, rough, points)
-    seen = seen.refined(None, parts, points)
-    inl, found = None, _inl(seen, parts)
-    for _ in range(_TURNS):
-        if found is None or (inl is not None and _same(inl, found)):
-            break
-        # what the response does not know yet is taken for INL
-        inl, seen = found, seen.refined(found, parts, points)
-        found = _inl(seen, parts)
-    if found is None and inl is not None:
-        inl, seen = None, seen.refined(None, parts, points)
+    seen, inl = _together(seen, parts, points)
     series, response = parts.get("allan", []), seen.response
     drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, response.model.zero)
     noise = fit_all_noise(response.model, inl, parts, drift)
     return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift)
+
+
+def _together(seen: Seen, parts: Mapping[str, list[Taken]], points: Points) -> tuple[Seen, Inl | None]:
+    """Response and transitions in joint steps, each of which knows what the other makes of it, until neither moves.
+
+    The last step moves the response alone, so that it is at its best with the transitions as they are stated.
+    """
+    inl, known, step, before, least = _inl(seen, parts), None, None, seen, np.inf
+    for turn in range(_TURNS):
+        seen = seen.reading_with(inl)
+        looked = seen.looked(parts, inl)
+        if not looked.misfit < least * (1 + _WORSE):
+            seen = before  # where nothing is as it was assumed, a step can miss
+            break
+        before, least = seen, looked.misfit
+        step = joint_step(seen.response, looked, known)
+        seen = seen.improved(step.fit, parts, points)
+        settled, found = step.moved < _SETTLED, inl
+        if turn == 0 or (inl is not None and not settled):
+            found = _inl(seen, parts)
+        if settled and _same(inl, found):
+            break
+        # information hardly changes once the response is near, but each hypothesis on the ADCs has its own
+        known = step.information if step.moved < _NEAR and _kind(found) == _kind(inl) else None
+        inl = found
+    if inl is None or step is None or step.adc_errors is None:
+        return seen, inl
+    return seen, inl._replace(standard_error=np.hypot(inl.standard_error, step.adc_errors))
+
+
+def _kind(inl: Inl | None) -> str:
+    return "none" if inl is None else inl.kind
 
 
 def by_purpose(taken: Sequence[Taken], block: int = 0) -> dict[str, list[Taken]]:
@@ -137,6 +165,44 @@ class Seen:
         if spec.adc_bits is not None:
             counts = working_values(counts, volts, sigma, self.response.model.transitions, spec.count_range)
         return counts, weight / weight.mean()
+
+    def shots(self, item: Taken) -> Shots:
+        """A reading's shots, as this response explains them."""
+        spec, model = self.response.model.spec, self.response.model
+        volts, sigma = self.predicted(item)
+        values, weight = self.values(item)
+        follows = None
+        if spec.adc_bits is not None:
+            table = model.transitions
+            rails = (
+                (spec.count_range[0] + 0.5, spec.count_range[1] - 0.5) if table is None else (table[:, 0], table[:, -1])
+            )
+            follows = followed(volts, sigma, (np.asarray(rails[0]), np.asarray(rails[1])))
+        codes = item.reading.weights.double().numpy().reshape(spec.n_outputs, spec.n_inputs)
+        return Shots(codes, item.reading.inputs.double().numpy(), volts, values - volts, follows, weight)
+
+    def looked(self, parts: Mapping[str, list[Taken]], inl: Inl | None) -> Looked:
+        """All readings of the response, as it explains them."""
+        model, noise = self.response.model, self.response.noise
+        return Looked(
+            shots=[self.shots(item) for item in (*parts["matrix"], *parts.get("ramp", []))],
+            dark=self.dark(parts.get("dark", [])) if self.response.extinction or not model.inputs.curved else None,
+            adc=None if inl is None else AdcColumns.of(inl, np.sqrt(noise), model.spec.count_range),
+        )
+
+    def reading_with(self, inl: Inl | None) -> Seen:
+        """The same, with these transitions."""
+        model = replace(self.response.model, transitions=None if inl is None else inl.transitions)
+        return replace(self, response=replace(self.response, model=model))
+
+    def improved(self, response: ResponseFit, parts: Mapping[str, list[Taken]], points: Points) -> Seen:
+        """With another response, and the noise that readings show then."""
+        return Seen(response, noise_so_far(response.model, self.noise, parts, points))
+
+    def believed(self, parts: Mapping[str, list[Taken]]) -> Seen:
+        """Without the curves that elements do not clearly differ by."""
+        settings = [self.setting(item) for item in parts["matrix"]]
+        return replace(self, response=with_believed_curves(self.response.model.spec, settings, self.response))
 
     def refined(self, inl: Inl | None, parts: Mapping[str, list[Taken]], points: Points) -> Seen:
         """With the response to all readings, as they are read with these transitions."""
@@ -200,8 +266,10 @@ def _inl(seen: Seen, parts: Mapping[str, list[Taken]]) -> Inl | None:
     return found if size > _LEAST_INL else None
 
 
-def _same(before: Inl, after: Inl) -> bool:
+def _same(before: Inl | None, after: Inl | None) -> bool:
     """Whether transitions moved by little of their standard errors."""
+    if before is None or after is None:
+        return before is after
     known = before.identified & after.identified
     moved = (after.transitions - before.transitions)[known] / after.standard_error[known]
     return bool(np.sqrt((moved**2).mean()) < _SETTLED) if known.any() else True

@@ -226,7 +226,7 @@ def all_taken(s: Array, offsets: Array, neighbour: Array) -> Array:
     """1 - prod_l (1 - sum_q n_lq s^(q + 1)) of the neighbours at ``offsets`` (L, 2), with coefficients (L, Q)."""
     left = np.ones_like(s)
     for (rows, columns), coefficients in zip(offsets.astype(int), neighbour, strict=True):
-        left *= 1 - shifted(powers(s, coefficients), rows, columns)
+        left *= 1 - shifted(powers(s, np.trim_zeros(coefficients, "b")), rows, columns)
     return 1 - left
 
 

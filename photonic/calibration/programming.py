@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from photonic.calibration.effective import Effective
 from photonic.calibration.model import NO_NEIGHBOURS, NO_OFFSETS, Array, all_taken, powers, shifted
@@ -28,11 +29,24 @@ Offsets = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Crosstalk:
-    """A hypothesis on neighbours: which, and towards what they move a weight."""
+    """A hypothesis on neighbours: which, and towards what they move a weight.
+
+    Attributes:
+        name: for people.
+        offsets: rows and columns away.
+        target: weight that all light taken would make.
+    """
 
     name: str
     offsets: Offsets
     target: float
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """(L, POWERS) coefficients: the farther a neighbour, the less what it takes bends with its own state."""
+        most = [POWERS // max(abs(a), abs(b)) for a, b in self.offsets]
+        found: NDArray[np.bool_] = np.arange(POWERS) < np.array(most, dtype=int).reshape(-1, 1)
+        return found
 
 
 NO_CROSSTALK = Crosstalk("none", (), 1.0)
@@ -118,12 +132,12 @@ def fit_programming(
     return fit.result()
 
 
-def _first_curves(line: Array) -> Array:
-    """1, the line, and its square and cube, from which the learned curves start."""
-    return _gauged(np.stack([np.ones_like(line), line, line**2, line**3]), line)
+def first_curves(curve: Array, line: Array) -> Array:
+    """1, a programming curve, and its square and cube, from which the learned curves start; ``line`` is code / one."""
+    return gauged(np.stack([np.ones_like(curve), curve, curve**2, curve**3]), line)
 
 
-def _gauged(curves: Array, line: Array) -> Array:
+def gauged(curves: Array, line: Array) -> Array:
     """The line through s is code / one; the others have no part along 1, s and each other, and a mean square of 1."""
     found = curves.copy()
     tilt, shift = np.polyfit(line, found[1], 1)
@@ -133,6 +147,15 @@ def _gauged(curves: Array, line: Array) -> Array:
         found[index] -= others.T @ np.linalg.lstsq(others.T, found[index], rcond=None)[0]
         found[index] /= np.sqrt((found[index] ** 2).mean())
     return found
+
+
+def sorted_curves(found: Programming) -> Programming:
+    """The same, with the curve that elements differ by most before the others."""
+    rest = found.raw[..., 2:].reshape(-1, len(found.curves) - 2)
+    turn = np.linalg.svd(rest, full_matrices=False)[2]
+    curves, raw = found.curves.copy(), found.raw.copy()
+    curves[2:], raw[..., 2:] = turn @ curves[2:], raw[..., 2:] @ turn.T
+    return replace(found, curves=curves, raw=raw)
 
 
 def fit_elements(spec: ChipSpec, data: Effective, shared: Programming) -> Programming:
@@ -172,7 +195,7 @@ class _Fit:
         # every code has a value of its own where there are not too many: levels of a cell are steps
         knots = _MOST_KNOTS if spec.weight_bits is None else min(_MOST_KNOTS, round(high - low) + 1)
         self._line = np.linspace(low, high, knots) / spec.response.weight_code_one
-        self.curves = _first_curves(self._line) if curves is None else curves
+        self.curves = first_curves(self._line, self._line) if curves is None else curves
         self.coefficients = np.zeros((len(crosstalk.offsets), POWERS)) if crosstalk.offsets else NO_NEIGHBOURS
         self._known = ~np.isnan(data.matrix)
         self._y = np.where(self._known, data.matrix, 0.0)
@@ -242,8 +265,8 @@ class _Fit:
         before, kept = self.misfit, (self.curves, self.coefficients)
         for _ in range(_TRIES):
             curves, change = step.changes(damping)
-            self.curves = _gauged(kept[0] + curves, self._line)
-            self.coefficients = kept[1] + change.reshape(kept[1].shape)
+            self.curves = gauged(kept[0] + curves, self._line)
+            self.coefficients = kept[1] + self._placed(change)
             self.refresh()
             self.elements()
             if self.misfit < before:
@@ -254,8 +277,15 @@ class _Fit:
             self.curves, self.coefficients = kept
             self.refresh()
             self.elements()
-        self._errors = step.errors().reshape(kept[1].shape)
+        self._errors = self._placed(step.errors())
         return damping
+
+    def _placed(self, values: Array) -> Array:
+        """(L, POWERS) of values of the coefficients that are free."""
+        found = np.zeros_like(self.coefficients)
+        if self._crosstalk.offsets:
+            found[self._crosstalk.free] = values
+        return found
 
     def _readings(self) -> Readings:
         k, size = len(self._y), self._y[0].size
@@ -275,17 +305,17 @@ class _Fit:
         )
 
     def _neighbour_features(self) -> Array:
-        """(L POWERS, K, M, N) change of the modelled matrices by each coefficient."""
+        """(free, K, M, N) change of the modelled matrices by each coefficient."""
         if not self._crosstalk.offsets:
             return np.zeros((0, *self._y.shape))
         s = self._basis[..., 1]
         pull = (self._crosstalk.target * self.scale - self._own) * (1.0 - self._taken)
         s_powers = np.cumprod(np.broadcast_to(s, (POWERS, *pull.shape)), axis=0)
         found = []
-        for offset, row in zip(self._crosstalk.offsets, self.coefficients, strict=True):
+        for offset, row, free in zip(self._crosstalk.offsets, self.coefficients, self._crosstalk.free, strict=True):
             # what this neighbour leaves is in all that are left, and is not part of its own slope
             each = pull / (1.0 - shifted(powers(s, row), *offset))
-            found += [each * shifted(s_power, *offset) for s_power in s_powers]
+            found += [each * shifted(s_power, *offset) for s_power in s_powers[free]]
         return np.stack(found)
 
     def result(self) -> Programming:

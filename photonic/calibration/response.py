@@ -33,6 +33,7 @@ _LEAST_ROWS = 256  # elements of the rows among them
 _HELD_OUT = 5
 # standard errors by which a hypothesis with more neighbours must predict held-out settings better
 _CLEAR = 3.0
+_REACH = 4  # elements to either side that may take light, once the next ones do
 
 
 @dataclass(frozen=True)
@@ -200,13 +201,11 @@ def _refuse_silent(spec: ChipSpec, data: Effective) -> None:
 
 
 def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, float]]:
-    """The hypothesis on neighbours that predicts settings it has not seen best, and the fit of all data with it.
+    """The hypothesis that predicts settings it has not seen best, and the fit of all data with it.
 
     First whether anything is taken by the elements beside, and how; then whether more of them do.
     """
-    shared = _shared(spec, data, _COMPARED)
-    held = np.arange(len(shared.codes)) % _HELD_OUT == 0
-    train, test = _part(shared, slice(None), ~held), _part(shared, slice(None), held)
+    train, test = _halves(_shared(spec, data, _COMPARED))
     misfits: dict[str, Array] = {}
 
     def judged(hypothesis: Crosstalk) -> Array:
@@ -215,10 +214,9 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
             misfits[hypothesis.name] = programming.misfit(spec, test, fit)
         return misfits[hypothesis.name]
 
-    def better(best: Crosstalk, others: Sequence[Crosstalk]) -> Crosstalk:
+    def better(best: Crosstalk, others: Sequence[Crosstalk], clear: float = _CLEAR) -> Crosstalk:
         for other in others:
-            gained = judged(best) - judged(other)
-            if gained.mean() > _CLEAR * gained.std(ddof=1) / len(gained) ** 0.5:
+            if _clearly(judged(best) - judged(other), clear):
                 best = other
         return best
 
@@ -226,12 +224,46 @@ def _choose(spec: ChipSpec, data: Effective) -> tuple[Programming, dict[str, flo
     targets = (1.0, programming.FAR)
     if spec.n_inputs > 1:
         best = better(best, [programming.beside(1, target) for target in targets])
-    if spec.n_inputs > 1 and min(spec.n_outputs, len(shared.matrix[0])) > 1:
+    if spec.n_inputs > 1 and train.matrix.shape[1] > 1:
         best = better(best, [programming.around(best.target if best.offsets else programming.FAR)])
     if best.offsets and best.offsets[-1][0] == 0:
-        best = better(best, [programming.beside(reach, best.target) for reach in (2, 4) if reach < spec.n_inputs])
+        # what elements farther away take is too little to be seen by itself, and moves gains all the same
+        best = better(best, [programming.beside(min(_REACH, spec.n_inputs - 1), best.target)], -_CLEAR)
     found = programming.fit_elements(spec, data, programming.fit_programming(spec, _shared(spec, data), best))
     return found, {name: float(each.mean()) for name, each in misfits.items()}
+
+
+def _clearly(gained: Array, clear: float) -> bool:
+    """Whether (K,) settings are predicted better, by so many standard errors."""
+    return bool(gained.mean() > clear * gained.std(ddof=1) / len(gained) ** 0.5)
+
+
+def _halves(data: Effective) -> tuple[Effective, Effective]:
+    """Settings to fit, and settings to judge."""
+    held = np.arange(len(data.codes)) % _HELD_OUT == 0
+    return _part(data, slice(None), ~held), _part(data, slice(None), held)
+
+
+def with_believed_curves(spec: ChipSpec, settings: Sequence[Setting], known: ResponseFit) -> ResponseFit:
+    """The start of another fit, without the curves that elements do not clearly differ by.
+
+    A curve that was fitted to noise has coefficients of nothing but noise, and larger ones than by chance.
+    """
+    train, test = _halves(_shared(spec, _matrices(settings, known.model.inputs, known.model.zero), _COMPARED))
+    # from curves that have not seen the settings that judge
+    curve = known.programming.curves[1]
+    line = np.linspace(*spec.weight_code_range, len(curve)) / spec.response.weight_code_one
+    start = replace(known.programming, curves=programming.first_curves(curve, line))
+    found = programming.sorted_curves(programming.fit_programming(spec, train, start.crosstalk, start))
+    while len(found.curves) > 2:
+        less = replace(found, curves=found.curves[:-1], raw=found.raw[..., :-1])
+        fewer = programming.fit_elements(spec, train, less)
+        whole = programming.fit_elements(spec, train, found)
+        if _clearly(programming.misfit(spec, test, fewer) - programming.misfit(spec, test, whole), _CLEAR):
+            break
+        found = fewer
+    kept = replace(known.programming, curves=found.curves, neighbour=found.neighbour)
+    return replace(known, programming=replace(kept, raw=kept.raw[..., : len(found.curves)]))
 
 
 def _again(spec: ChipSpec, data: Effective, known: Programming) -> Programming:

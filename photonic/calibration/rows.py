@@ -25,14 +25,26 @@ class Rows:
     Attributes:
         raw: (M, N, Q) coefficients of the curves.
         zero: (M,).
-        covariance: (M, N, Q, N, Q) of the coefficients.
-        zero_se: (M,).
+        inverse: (M, N Q + 1, N Q + 1) of the normal matrix of the coefficients and the zero, shots of weight 1.
+        noise: (M,) variance of such a shot.
     """
 
     raw: Array
     zero: Array
-    covariance: Array
-    zero_se: Array
+    inverse: Array
+    noise: Array
+
+    @property
+    def covariance(self) -> Array:
+        """(M, N, Q, N, Q) of the coefficients, curves and neighbours taken as known."""
+        m, n, q = self.raw.shape
+        found: Array = self.noise[:, None, None, None, None] * self.inverse[:, :-1, :-1].reshape(m, n, q, n, q)
+        return found
+
+    @property
+    def zero_se(self) -> Array:
+        """(M,) likewise."""
+        return np.asarray(np.sqrt(self.noise * self.inverse[:, -1, -1]))
 
     def errors(self, gain: Array, power: Array) -> RowErrors:
         """Standard errors in the documented gauge.
@@ -81,29 +93,53 @@ def fit_rows(spec: ChipSpec, data: Effective, found: Programming, dark: tuple[Ar
     basis, taken = basis_of(spec, data.codes, found)
     sums = data.moments
     features = (1.0 - taken)[..., None] * basis  # (K, M, N, Q)
-    given = found.crosstalk.target * found.scale * taken if found.crosstalk.offsets else None
+    size = np.abs(found.scale)
+    power = size.mean(0) / size.mean()
+    pull = found.crosstalk.target * taken * power if found.crosstalk.offsets else None
     m, n, q = found.raw.shape
-    solved, covariances = np.empty((m, n * q + 1)), np.empty((m, n * q + 1, n * q + 1))
+    by_scale = slope_of_scale(power, q)
+    solved, inverses = np.empty((m, n * q + 1)), np.empty((m, n * q + 1, n * q + 1))
     light = torch.from_numpy(np.ascontiguousarray(sums.light_light.transpose(1, 2, 0)))  # (N, N, K)
     for i in range(m):
         on = sums.usable[:, i]
         normal, right = _row(light, features[:, i] * on[:, None, None], data, i)
-        if given is not None:
-            away = np.einsum("kab,kb->ka", sums.light_light, given[:, i] * on[:, None])
-            right[:-1] -= np.einsum("ka,kaq->aq", away, features[:, i]).ravel()
-            right[-1] -= float((sums.light * given[:, i] * on[:, None]).sum())
+        if pull is not None:
+            _add_pull(normal, right, features[:, i], pull[:, i] * on[:, None], data, i, by_scale)
         if dark is not None:
             sure = data.noise[i] / max(dark[1][i] ** 2, 1e-12 * data.noise[i])
             normal[-1, -1] += sure
             right[-1] += sure * dark[0][i]
-        inverse = np.linalg.pinv(normal, rcond=1e-12, hermitian=True)
-        solved[i], covariances[i] = inverse @ right, data.noise[i] * inverse
-    return Rows(
-        raw=solved[:, :-1].reshape(m, n, q),
-        zero=solved[:, -1],
-        covariance=covariances[:, :-1, :-1].reshape(m, n, q, n, q),
-        zero_se=np.sqrt(covariances[:, -1, -1]),
-    )
+        inverses[i] = np.linalg.pinv(normal, rcond=1e-12, hermitian=True)
+        solved[i] = inverses[i] @ right
+    return Rows(raw=solved[:, :-1].reshape(m, n, q), zero=solved[:, -1], inverse=inverses, noise=data.noise)
+
+
+def slope_of_scale(power: Array, curves: int) -> Array:
+    """(N Q,) derivative of a row's mean slope over the powers (N,) by its coefficients."""
+    found = np.zeros((len(power), curves))
+    found[:, 1] = 1.0 / (len(power) * power)
+    return found.ravel()
+
+
+def _add_pull(
+    normal: Array, right: Array, features: Array, pull: Array, data: Effective, i: int, by_scale: Array
+) -> None:
+    """What neighbours move weights towards follows the row's own mean slope.
+
+    Args:
+        normal: of the row's numbers, its zero last; gets the rank-one part.
+        right: likewise.
+        features: (K, N, Q).
+        pull: (K, N) change of the weights by the mean slope.
+        data: settings.
+        i: the row.
+        by_scale: (N Q,) derivative of the mean slope.
+    """
+    sums, along = data.moments, np.append(by_scale, 0.0)
+    seen = np.einsum("kab,kb->ka", sums.light_light, pull)
+    beside = np.append(np.einsum("ka,kaq->aq", seen, features).ravel(), float((sums.light * pull).sum()))
+    normal += np.outer(beside, along) + np.outer(along, beside) + float((seen * pull).sum()) * np.outer(along, along)
+    right += along * float((sums.light_volts[:, :, i] * pull).sum())
 
 
 def _row(light: torch.Tensor, features: Array, data: Effective, i: int) -> tuple[Array, Array]:

@@ -107,8 +107,8 @@ def shared_step(data: Readings) -> SharedStep:
 
     The constant curve stays. Directions that elements can take up wholly are left out.
     """
-    nodes, count = data.curves.shape[1], len(data.features)
-    hats = [_hats(nodes, smooth=q > 1) for q in range(1, len(data.curves))]
+    count = len(data.features)
+    hats = hats_of(data.curves)
     weighed = data.keep * data.weight
     omega, rho = data.by_node(data.keep * weighed), data.by_node(weighed * data.residual)
     own = np.einsum("an,en,bn->eab", data.curves, omega, data.curves)
@@ -152,6 +152,11 @@ def _curve_by_element(hat: Array, raw: Array, omega: Array, curves: Array) -> Ar
     scaled = raw[:, None] * omega
     found = np.stack([(hat.T @ (scaled * curve).T) for curve in curves], axis=-1)
     return np.asarray(found.reshape(hat.shape[1], -1))
+
+
+def hats_of(curves: Array) -> list[Array]:
+    """(nodes, knots) of the changes that each curve (Q, nodes) but the constant can make."""
+    return [_hats(curves.shape[1], smooth=q > 1) for q in range(1, len(curves))]
 
 
 def _hats(nodes: int, *, smooth: bool) -> Array:

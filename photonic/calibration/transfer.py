@@ -76,7 +76,7 @@ def improve_transfer(
         root = np.sqrt(setting.weight)[:, None]
         light = root * inputs.levels(setting.inputs)
         rest = root * (setting.volts[:, usable] - zero[usable]) - light @ b.T
-        slopes = [*_slopes(inputs, setting.inputs), np.ones((len(root), 1))]
+        slopes = [*slopes_of(inputs, setting.inputs), np.ones((len(root), 1))]
         changes = root * np.concatenate(slopes, axis=1)  # (B, 3 N + 1)
         taken_up = np.linalg.solve(light.T @ light, light.T @ changes)
         absorbed += len(root) * taken_up[:, :-1].reshape(n, 3, n)
@@ -192,7 +192,7 @@ def _scales(absorbed: Array, covariance: Array) -> Array:
     return found
 
 
-def _slopes(inputs: Inputs, codes: Array) -> tuple[Array, Array, Array]:
+def slopes_of(inputs: Inputs, codes: Array) -> tuple[Array, Array, Array]:
     """Derivatives of T (B, N) with respect to the inverse V_pi, the bias of the half phase, and T_min."""
     phase = inputs.half_phase(codes)
     bias = (1.0 - inputs.level_min) * np.sin(2.0 * phase)

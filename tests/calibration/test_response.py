@@ -14,7 +14,7 @@ from photonic.calibration.effective import Setting, effective_matrices
 from photonic.calibration.model import Array, ChipModel, powers, shifted
 from photonic.calibration.patterns import Patterns
 from photonic.calibration.programming import rank_one
-from photonic.calibration.response import ResponseFit, fit_response
+from photonic.calibration.response import ResponseFit, fit_response, with_believed_curves
 from photonic.errors import CalibrationError
 from photonic.physics.optics import Surroundings
 from photonic.records import ChipSpec
@@ -117,6 +117,15 @@ def test_neighbours_are_found_where_they_are() -> None:
     assert set(leaking.programming.crosstalk.offsets) >= {(0, -1), (0, 1)}
     assert leaking.model.target == 1.0
     assert not alone.programming.crosstalk.offsets
+
+
+def test_curves_that_elements_do_not_differ_by_are_left_out() -> None:
+    """Cells differ by gain and offset alone; rings by their widths and resonances."""
+    for name, most, least in (("cells", 2, 2), ("rings", 4, 3)):
+        measured = Measured.of(CHIPS[name])
+        found = with_believed_curves(measured.chip.spec, measured.settings, measured.fit()).programming
+        assert least <= len(found.curves) <= most
+        assert found.raw.shape[2] == len(found.curves)
 
 
 def test_the_gauge_is_the_documented_one() -> None:

@@ -13,10 +13,10 @@ from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.programming import (
     NO_CROSSTALK,
     Programming,
-    _gauged,
     beside,
     fit_elements,
     fit_programming,
+    gauged,
     misfit,
     rank_one,
 )
@@ -47,7 +47,7 @@ def _model(spec: ChipSpec, rng: np.random.Generator, leak: float) -> ChipModel:
         gain=500 * (1 + 0.05 * rng.standard_normal(M)),
         zero=2 * rng.standard_normal(M),
         power=power / power.mean(),
-        curves=_gauged(np.stack([np.ones(255), bent, np.exp(5 * (line - 1))]), line),
+        curves=gauged(np.stack([np.ones(255), bent, np.exp(5 * (line - 1))]), line),
         element=element,
     )
     neighbours = np.zeros((2, 3))
