@@ -109,7 +109,8 @@ def mean_errors(prediction: Prediction) -> tuple[Statements, Statements]:
     """RMS over outputs and over points of mean error, the part owed to noise subtracted.
 
     The sum of n squared errors of means is taken as a scaled noncentral chi-square variable. Its degrees of freedom are
-    those of the covariance of the means (Satterthwaite), or less where the errors point to where that is largest.
+    those of the covariance of the means (Satterthwaite), or less where the errors point to where that is largest. What
+    rounding alone may have made of a match, where there is next to no noise, is no proof of an error (``proven``).
     """
     return _mean_errors(Sample(prediction))
 
@@ -196,8 +197,9 @@ def _mean_errors(sample: Sample) -> tuple[Statements, Statements]:
     noise, shared = sample.variances / repeats, sample.shared / np.sqrt(repeats)
     margin = [np.maximum(MEAN_LSB, MEAN_SIGMA * np.sqrt((sample.given.sigma**2).mean(axis))) for axis in (1, 0)]
     expected, degrees = sample.moments.variance / repeats, sample.blocks * (sample.length - 1)
-    by_point = rms(errors, noise, expected, shared, degrees)
-    by_output = rms(errors.T, noise.T, expected.T, np.zeros_like(noise.T), degrees)  # points share no shot
+    by_point = rms(errors, noise, expected, shared, degrees, sample.proven)
+    # points share no shot
+    by_output = rms(errors.T, noise.T, expected.T, np.zeros_like(noise.T), degrees, sample.proven.T)
     point, output = (
         Statements(
             f"mean error by {kind}", "response", _names(kind, len(value)), value, error, bounds, 0.0, 0.0,

@@ -3,6 +3,7 @@
 | what | changes of D, up to factors |
 | --- | --- |
 | gain of all outputs, or of one | D |
+| gain of all outputs from point to point | D of each point |
 | zero of all outputs, or of one | a constant |
 | an arm of an output's detector | S + D or S - D |
 | light of an input | w_ij p_j T_j / N |
@@ -89,8 +90,10 @@ def of_outputs(model: MeanModel, points: Points) -> list[Family]:
     """Gains and zeros."""
     d = points.results(model) * model.gain
     one = np.ones_like(d)
+    apart = np.eye(len(d))[:, :, None] * d  # (P, P, M): each point has a gain of its own
     return [
         every_output([relative(GAIN)], d[None, None]),
+        every_output([_wandering], apart[None]),
         every_output([_plain("zero of all outputs", "counts")], one[None, None]),
         each_output([relative(f"gain of output {i}") for i in range(d.shape[1])], d.T[:, None], d.shape[1]),
         each_output([_plain(f"zero of output {i}", "counts") for i in range(d.shape[1])], one.T[:, None], d.shape[1]),
@@ -173,6 +176,10 @@ def relative(name: str, of: float = 1.0, unit: str = "") -> Told:
         return name, f"{100 * size[0] / of:+.3g} % ± {196 * error[0] / of:.1g} %"
 
     return told
+
+
+def _wandering(size: Array, error: Array) -> tuple[str, str]:
+    return "gain of all outputs, from point to point", f"rms {100 * np.sqrt(np.mean(size**2)):.2g} %: it drifts"
 
 
 def _plain(name: str, unit: str) -> Told:

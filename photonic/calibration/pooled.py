@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 NOTHING = 1e-12  # counts^2: of a chip without noise, whose 0 / 0 is a match
 _FEW = 20.0  # degrees of freedom of variances that hang on some ten repeats
 _LEAST_DEGREES = 1e-3
+_NO_STEPS = 0.4  # counts of noise, above which the mean count follows the value within 0.02: exp(-2 pi^2 sigma^2) / pi
+_SHIFTS = np.linspace(-0.5, 0.5, 21)  # counts
 _FEWEST, _MOST, _BLOCKS = 8, 32, 5  # repeats of a block, and blocks of a point where repeats are few
 
 
@@ -45,6 +47,23 @@ class Sample:
         given = self.given
         lowest = None if given.count_range is None else given.count_range[0]
         return count_moments(given.volts, given.sigma, given.table, lowest)
+
+    @cached_property
+    def proven(self) -> Array:
+        """(P, M) what of the errors of means no rounding explains, counts, with their signs.
+
+        Far below an LSB of noise a mean steps by a whole count where the value before the ADC moves by next to nothing.
+        So an error e is proven as far as the smallest sum of a shift x of that value and of what x leaves:
+        min over x of |x| + |e - (mean(volts + x) - mean(volts))|. Where the steps are smooth, that is |e|.
+        """
+        given, errors = self.given, self.means - self.moments.mean
+        if given.table is None or given.count_range is None or given.sigma.min() > _NO_STEPS:
+            return errors
+        least = np.abs(errors)
+        for x in _SHIFTS:
+            moved = count_moments(given.volts + x, given.sigma, given.table, given.count_range[0]).mean
+            least = np.minimum(least, abs(x) + np.abs(self.means - moved))
+        return np.asarray(np.copysign(least, errors))
 
     @cached_property
     def variance_se(self) -> Array:
@@ -90,7 +109,9 @@ class Sample:
         return found
 
 
-def rms(errors: Array, noise: Array, expected: Array, shared: Array, degrees: int) -> tuple[Array, Array, Bounds]:
+def rms(
+    errors: Array, noise: Array, expected: Array, shared: Array, degrees: int, proven: Array | None = None
+) -> tuple[Array, Array, Bounds]:
     """RMS (K,) of errors (K, n) less that of noise, its standard error, and bounds.
 
     Bounds leave a tenth of their tail to the noise being larger or smaller than measured.
@@ -102,6 +123,7 @@ def rms(errors: Array, noise: Array, expected: Array, shared: Array, degrees: in
             be the same code.
         shared: loading of the part of the noise that the n have in common.
         degrees: of freedom of each variance.
+        proven: (K, n) the part of the errors that lower bounds may count; None: all of it.
     """
     n, square = errors.shape[1], (errors**2).mean(1)
     floor = np.maximum(noise.mean(1), NOTHING)
@@ -112,11 +134,14 @@ def rms(errors: Array, noise: Array, expected: Array, shared: Array, degrees: in
     alignment = towards / np.maximum(n * square * floor, NOTHING**2)
     count = np.clip(np.minimum((n * floor) ** 2 / of_squares, n / np.maximum(alignment, 1.0)), 1.0, n)
 
+    sure = square if proven is None else (proven**2).mean(1)
+
     def bounds(tail: float) -> tuple[Array, Array]:
         z, rest = -ndtri(0.9 * tail), 0.1 * tail
         more = np.maximum(floor * freedom / chi2.ppf(rest, freedom), expected.mean(1)) / count
         less = floor * freedom / chi2.isf(rest, freedom) / count
-        low, high = (unit * noncentrality(square / unit, count, at) for unit, at in ((more, z), (less, -z)))
+        ends = (sure, more, z), (square, less, -z)
+        low, high = (unit * noncentrality(value / unit, count, at) for value, unit, at in ends)
         return np.sqrt(low), np.sqrt(high)
 
     # of a square where there is no error (as the root is taken at 5 of its standard errors), or of an error itself

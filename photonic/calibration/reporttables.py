@@ -126,13 +126,20 @@ def drift(calibration: Calibration) -> Marked:
     found = calibration.drift
     pairs: dict[str, str] = {"Kind": found.kind}
     if found.kind == "ar1" and found.time_s is not None:
-        pairs |= {"Gain, standard deviation": f"{alone(found.sigma)} relative"}
-        pairs |= {"Correlation time": f"{alone(found.time_s)} s"}
+        pairs |= {"Gain, standard deviation, relative": _with_ends(found.sigma, found.sigma_interval)}
+        pairs |= {"Correlation time, s": _with_ends(found.time_s, found.time_interval_s)}
     if found.kind == "random walk":
-        pairs |= {"Gain": f"{alone(found.per_root_s)} relative per √s"}
+        pairs |= {"Gain, relative per √s": _with_ends(found.per_root_s, found.per_root_s_interval)}
     pairs |= {} if found.block_s is None else {"Longest block to average": f"{alone(found.block_s)} s"}
-    until = "no time was set" if calibration.valid_until is None else _time(calibration.valid_until)
-    return section("Drift and validity", [facts({**pairs, "Valid until": until})])
+    until = calibration.valid_until
+    none = "no time was set: no drift was found that uses up the margin by the world's clock"
+    return section("Drift and validity", [facts({**pairs, "Valid until": none if until is None else _time(until)})])
+
+
+def _with_ends(value: float, ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return f"{alone(value, 3)} (not known to a factor of 100)"
+    return f"{alone(value, 3)} (95 %: {span(*together(ends, (ends[1] - ends[0]) / 20))})"
 
 
 def goodness(calibration: Calibration) -> Marked:

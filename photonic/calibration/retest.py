@@ -18,13 +18,14 @@ from photonic.calibration.moved import Retested, moved
 from photonic.calibration.moves import POINTS, of_elements, of_mesh
 from photonic.calibration.plan import least_retest, make_retest
 from photonic.calibration.points import Points
+from photonic.calibration.predicted import Prediction
 from photonic.calibration.raw import RawStore
 from photonic.calibration.reading import Taken
 from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check
 from photonic.errors import ArraysError, WrongChipError
 from photonic.physics import seeds
-from photonic.records import Calibration, ChipSpec, Verification
+from photonic.records import Calibration, ChipSpec, NoiseModel, Verification
 
 DEFAULT_BUDGET = 40_000
 
@@ -94,10 +95,24 @@ def _verified(
     found = verify_counts(prediction, allan)
     if found.verdict == "pass":
         return found
-    points = Points.of(spec, parts[POINTS])
+    return found.model_copy(update={"suspects": moved(retested(spec, prediction, model, noise, taken))})
+
+
+def retested(
+    spec: ChipSpec, prediction: Prediction, model: ChipModel | MeshModel, noise: NoiseModel, taken: Sequence[Taken]
+) -> Retested:
+    """The points of a test, or of a calibration's held-out block, and what may have moved there.
+
+    Args:
+        spec: of the chip.
+        prediction: of the points.
+        model: of the means.
+        noise: of a shot.
+        taken: all readings of the test in order, the points among them.
+    """
+    points = Points.of(spec, [item for item in taken if item.reading.purpose == POINTS])
     families = of_mesh(model, points) if isinstance(model, MeshModel) else of_elements(model, points, taken)
-    test = Retested(prediction, families, points.results(model), points.powers(model), model.gain, noise)
-    return found.model_copy(update={"suspects": moved(test)})
+    return Retested(prediction, families, points.results(model), points.powers(model), model.gain, noise)
 
 
 def model_of(calibration: Calibration, spec: ChipSpec) -> ChipModel | MeshModel:

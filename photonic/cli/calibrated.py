@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from photonic.cli.tables import print_table
-from photonic.records import Calibration, Parameter, Suspect, Verification
+from photonic.records import Calibration, DriftModel, Parameter, Suspect, Verification
 
 
 def verification_content(found: Verification) -> dict[str, Any]:
@@ -50,11 +50,25 @@ def print_record(found: Calibration) -> None:
     rows = [("parameter", "value", "± 95 %", "unit", "")]
     rows += [_row(parameter) for parameter in found.parameters]
     print_table(rows, left=(0, 3, 4))
+    click.echo(f"drift: {_drift(found.drift)}")
     click.echo()
     assert found.verification is not None  # noqa: S101 - as above
     print_verification(found.verification)
     if found.valid_until is not None:
         click.echo(f"valid until {found.valid_until:%Y-%m-%d %H:%M:%S} UTC: by then drift may have used up the margin")
+
+
+def _drift(found: DriftModel) -> str:
+    """Kind and sizes, with 95 % intervals."""
+    sizes = {
+        "ar1": (("gain", found.sigma, found.sigma_interval, ""), ("time", found.time_s, found.time_interval_s, " s")),
+        "random walk": (("gain per root second", found.per_root_s, found.per_root_s_interval, ""),),
+    }
+    words = [str(found.kind)]
+    for name, value, ends, unit in sizes.get(found.kind, ()):
+        between = "not known to a factor of 100" if ends is None else f"{ends[0]:.2g} to {ends[1]:.2g}"
+        words.append(f"{name} {value:.3g}{unit} ({between})")
+    return ", ".join(words)
 
 
 def _row(parameter: Parameter) -> tuple[str, str, str, str, str]:

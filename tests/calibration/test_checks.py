@@ -173,6 +173,24 @@ def test_a_chip_without_noise_or_without_a_converter_is_verified():
     assert verify_counts(replace(right, sigma=1.2 * chip.sigma)).causes == ("noise",)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.25])
+def test_what_rounding_alone_can_have_made_is_no_proof_of_an_error(noise):
+    """Means known to 0.1 of a count, of counts that step by whole ones: no failure. Known to one count only: wrong."""
+    chip = truth(12)
+    small = replace(chip, sigma=np.full_like(chip.sigma, noise), common=np.zeros_like(chip.common))
+    counts, generator = measure(small, 400, 0), np.random.default_rng(3)
+    side = np.sign(generator.standard_normal(small.volts.shape))
+    found = {
+        error: verdicts(verify_counts(predicted(small, counts, volts=small.volts + error * side)))[
+            "mean error by point"
+        ]
+        for error in (0.0, 0.1, 1.0)
+    }
+    assert found[0.0] == "pass"
+    assert found[0.1] == ("pass" if noise else "not distinguishable")
+    assert found[1.0] == "fail"
+
+
 def at_rails(seed, points=48, outputs=16):
     """Every third point lies wholly at a rail, by 4 to 30 standard deviations; of many outputs, one does elsewhere."""
     chip, generator = truth(seed, points, outputs), np.random.default_rng([seed, 4])

@@ -176,6 +176,25 @@ def test_light_that_failed_is_named(record: Calibration) -> None:
     assert "none is left" in found.suspects[0].note
 
 
+def test_a_gain_that_wanders_is_named(record: Calibration) -> None:
+    """From point to point by a percent, none of which lasts."""
+
+    class Wandering(Chip):
+        def __init__(self, inner: Chip) -> None:
+            self._inner, self._rng = inner, np.random.default_rng(0)
+            super().__init__(inner.spec)
+
+        def _measure(self, weights: Any, inputs: Any, conditions: Conditions) -> Measurement:
+            counts = self._inner.measure(weights, inputs, conditions).counts.double()
+            gain = 1 + 0.02 * self._rng.standard_normal()
+            return Measurement((gain * counts).round().clamp(*self.spec.count_range).to(self.spec.count_dtype))
+
+    found = verified(record, Wandering(chip_of(record)))
+    assert found.verdict == "fail"
+    assert names(found)[0] == "gain of all outputs, from point to point"
+    assert "it drifts" in found.suspects[0].note
+
+
 def left(rest: np.ndarray) -> Left:
     return Left(rest, np.full(rest.shape, 1 / 0.05**2), np.full(rest.shape, 0.25))
 

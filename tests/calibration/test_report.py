@@ -16,8 +16,19 @@ from photonic.calibration.model import ChipModel
 from photonic.calibration.report import report_html, write_report
 from photonic.calibration.reportnumbers import alone, span, together
 from photonic.cli import main
+from photonic.cli.calibrated import print_record
 from photonic.errors import CalibrationError
-from photonic.records import Calibration, Check, ChipSpec, InputTransfer, Parameter, Provenance, Response, Verification
+from photonic.records import (
+    Calibration,
+    Check,
+    ChipSpec,
+    DriftModel,
+    InputTransfer,
+    Parameter,
+    Provenance,
+    Response,
+    Verification,
+)
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 SECTIONS = (
@@ -243,6 +254,38 @@ def test_a_verdict_is_said_in_words(verdict, shots, said):
     for words in [*said, "Accepted by name: failed."]:
         assert words in page.words[""]
     assert page.row("some ratio")[-1] == (f"{shots:,}" if shots else "" if verdict == "fail" else "not known")
+
+
+@pytest.mark.parametrize(
+    ("drift", "said"),
+    [
+        (
+            {"kind": "ar1", "sigma": 0.005, "sigma_interval": (0.004, 0.0063), "time_s": 20.0},
+            ["0.005 (95 %: 0.00400 to 0.00630)", "20 (not known to a factor of 100)"],
+        ),
+        (
+            {"kind": "random walk", "per_root_s": 1e-4, "per_root_s_interval": (5e-5, 2e-4)},
+            ["1 × 10⁻⁴ (95 %: 0.500 to 2.000 × 10⁻⁴)"],
+        ),
+        ({"kind": "none found"}, ["none found", "no time was set"]),
+    ],
+)
+def test_drift_is_shown_with_its_intervals(drift, said, capsys):
+    """On the page, and in what the command prints."""
+    given = record(drift=DriftModel(**drift))
+    words = Page(report_html(given)).words["Drift and validity"].replace("\N{NO-BREAK SPACE}", " ")
+    for text in said:
+        assert text in words
+    print_record(given)
+    printed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("drift: "))
+    assert drift["kind"] in printed
+    for name in ("sigma_interval", "per_root_s_interval"):
+        assert name not in drift or " to ".join(f"{end:.2g}" for end in drift[name]) in printed
+
+
+def test_a_date_of_expiry_is_shown():
+    until = datetime(2031, 5, 6, 7, 8, tzinfo=UTC)
+    assert "2031-05-06 07:08:00" in Page(report_html(record(valid_until=until))).words["Drift and validity"]
 
 
 def test_what_is_missing_is_said():
