@@ -38,6 +38,9 @@ _LEAST_SIGMA = 0.3  # counts; below, the variance of a count hangs on means as n
 _SOME = 2_500_000  # counts of single readings, enough while the response is not final
 _LIT, _LEAST_LIT = 0.05, 8  # of the most light, from which on a point is not in the dark; fewest such points
 _AGREES = 0.05  # probability of a larger disagreement by chance, from which on there is none
+_MOST_EXCESS = (
+    0.01  # of the squares, that may be taken for the response's own: how it is spread over S and D is not known
+)
 _RIN, _THERMAL = TERMS.index("rin"), TERMS.index("thermal")
 # what may be more in single readings than it is in repeats, the least first
 _EXTRA: tuple[tuple[int, ...], ...] = ((), (_RIN,), (_THERMAL,), (_THERMAL, _RIN))
@@ -177,6 +180,8 @@ def _with_singles(
     receivers, beyond = _receivers(model, drift, shot_s(model.spec, taken)), np.zeros(len(TERMS))
     beyond[_RIN] = max(0.0, receivers.wander - drift.within) if receivers.wander else 0.0
     found = equations(_shots(model, taken), receivers, theta + beyond)._replace(theta=theta)
+    if found.excess - noises.TWO_SIDED * found.excess_se > _MOST_EXCESS:
+        return fit._replace(singles=f"not used: {100 * found.excess:.1f} % of their squares is what the response lacks")
     walks = drift.kind == "random walk"  # how far in all of the sweep, the response has a part in
     for free in _EXTRA[1:] if walks else _EXTRA:
         chance = agreement(found, fit.covariance, free)

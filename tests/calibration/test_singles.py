@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pytest
 
 from photonic.calibration.evidence import agreement
 from photonic.calibration.singles import Equations, Receivers, Shots, _covariance, _part, _softened, equations
@@ -95,13 +94,15 @@ def test_intervals_hold_the_terms_whatever_they_are_taken_about() -> None:
 
 
 def test_errors_of_a_settings_weights_are_not_taken_for_noise() -> None:
-    z = []
+    at = np.array([1.0, 0.5, 0.01, 0.25])  # V at S = 0.5, D = 0.1
+    ratio, excess = [], []
     for seed in range(12):
-        found = equations(settings(seed, off=0.001), receivers(seed), TERMS)
-        terms, errors = solved(found)
-        z.append((terms - TERMS) / errors)
-        assert found.excess > 3 * found.excess_se
-    assert np.abs(np.mean(z, axis=0)).max() < 1.2  # 0.3 is one standard error; the thermal term alone would be 5 off
+        found = equations(settings(seed, off=0.0008), receivers(seed), TERMS)
+        ratio.append(at @ solved(found)[0] / (at @ TERMS))
+        excess.append(found.excess)
+    error = np.std(ratio) / len(ratio) ** 0.5
+    assert np.mean(excess) > 5 * error  # which V would be off by
+    assert abs(np.mean(ratio) - 1) < 2.5 * error
 
 
 def test_a_gain_that_wanders_within_a_reading_is_intensity_noise() -> None:
@@ -117,9 +118,9 @@ def test_a_gain_that_wanders_within_a_reading_is_intensity_noise() -> None:
 
 def test_noise_that_repeats_do_not_have_is_seen_and_can_be_left_free() -> None:
     covariance = np.diag((TERMS * [0.005, 0.005, 0.02, 1.0]) ** 2)
-    found = equations(settings(3, extra=0.1 * TERMS[0]), receivers(3), TERMS)
-    assert agreement(found, covariance, ()) < 1e-3
-    assert agreement(found, covariance, (0,)) > 0.01
-    information = found.score(found.theta, free=(0,))[1]
-    assert information[0, 0] == pytest.approx(0, abs=1e-6 * found.score(found.theta)[1][0, 0])
-    assert information[1, 1] > 0
+    all_found = [equations(settings(seed, extra=0.15 * TERMS[0]), receivers(seed), TERMS) for seed in range(6)]
+    assert max(agreement(found, covariance, ()) for found in all_found) < 1e-3
+    assert np.median([agreement(found, covariance, (0,)) for found in all_found]) > 0.1
+    whole, rest = (all_found[0].score(TERMS, free)[1] for free in ((), (0,)))
+    assert abs(rest[0, 0]) < 1e-6 * whole[0, 0]
+    assert rest[1, 1] > 0.01 * whole[1, 1]
