@@ -25,6 +25,9 @@ from photonic.backends.plans import EncodingOptions, Plan, check_weight, plain, 
 from photonic.errors import SaturationError, SpecError, WrongChipError
 from photonic.records import BackendSpec, Calibration
 
+# of a part of a call: as many bytes of patches are beside them
+CACHED_COUNTS_BYTES = 8 * 2**20
+
 
 class CalibratedBackend(Backend):
     """Real numbers to codes, a chip's measurement, counts to real numbers.
@@ -98,14 +101,17 @@ class CalibratedBackend(Backend):
         encoded = self._encode(matrix, plan, dtype)
         size = geometry.output_size(tuple(x.shape[2:]), kernel)
         parts, rows = [], torch.Size(size).numel()
-        by_image = self._by_image(plan) and rows <= self._shots_at_once(plan, encoded)
+        by_image = self._by_image(plan) and rows <= self._shots_at_once(plan, encoded, self.chip.spec.max_counts_bytes)
         for some in self._blocks(x.shape[0], rows, plan, encoded):
             block = x[some].detach().to(dtype)
-            if by_image:
-                products = self._ask(self._patches(block, plan, encoded, kernel, geometry), plan, encoded)
-            else:
+            if not by_image:
                 products = self._product(unfold(block, kernel, geometry), plan, encoded, dtype)
-            parts.append(fold_output(products, block, weight, geometry))
+                parts.append(fold_output(products, block, weight, geometry))
+                continue
+            for few in self._image_parts(block.shape[0], rows, plan, encoded):
+                patches = self._patches(block[few], plan, encoded, kernel, geometry)
+                products = self._ask(patches, plan, encoded, continued=few.start > 0)
+                parts.append(fold_output(products, block[few], weight, geometry))
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(x.dtype)
 
     def tiles(self, groups: int, outputs: int, inputs: int) -> tuple[int, int]:
@@ -172,15 +178,15 @@ class CalibratedBackend(Backend):
 
     def _blocks(self, count: int, rows_each: int, plan: Plan, encoded: EncodedWeight) -> Iterator[slice]:
         """Slices of ``count`` items of ``rows_each`` rows, so that the counts of a call stay under the chip's limit."""
-        step = max(1, self._shots_at_once(plan, encoded) // rows_each)
+        step = max(1, self._shots_at_once(plan, encoded, self.chip.spec.max_counts_bytes) // rows_each)
         for start in range(0, count, step):
             yield slice(start, start + step)
 
-    def _shots_at_once(self, plan: Plan, encoded: EncodedWeight) -> int:
-        """Rows of which the counts stay under the chip's limit for a call; 0 where one is too large already."""
+    def _shots_at_once(self, plan: Plan, encoded: EncodedWeight, limit: int) -> int:
+        """Rows of which the counts stay under a limit, the chip's for a call; 0 where one is too large already."""
         spec, cut = self.chip.spec, encoded.cut
         row = cut.rows * cut.groups * cut.columns * cut.m * spec.count_dtype.itemsize * self._options.shots
-        return spec.max_counts_bytes // (row * (2 if plan.inputs == "time" else 1))
+        return limit // (row * (2 if plan.inputs == "time" else 1))
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Few rows, in one call of the chip."""
@@ -237,6 +243,14 @@ class CalibratedBackend(Backend):
         """Whether pixels can be encoded before they are cut into patches, each many times in them."""
         return plan.inputs in ("plain", "time") and self._encoder.by_image
 
+    def _image_parts(self, count: int, rows_each: int, plan: Plan, encoded: EncodedWeight) -> Iterator[slice]:
+        """Images of one call, all at once, or a few at a time, whose patches and counts stay in cache."""
+        step = count
+        if self.chip.order_free and self.site.observe is None:
+            step = max(1, self._shots_at_once(plan, encoded, CACHED_COUNTS_BYTES) // rows_each)
+        for start in range(0, count, step):
+            yield slice(start, start + step)
+
     def _patches(
         self, x: Tensor, plan: Plan, encoded: EncodedWeight, kernel: tuple[int, ...], geometry: ConvGeometry
     ) -> Tensor:
@@ -250,12 +264,12 @@ class CalibratedBackend(Backend):
             codes = self._encoder.inputs(values, encoded.cut)
         return tile_patches(codes, kernel, geometry, encoded.cut, self.chip.spec.dark_code)
 
-    def _ask(self, inputs: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
-        """One call of the chip: codes (G C, b, n), both signs where there are two, to (G, b, M)."""
+    def _ask(self, inputs: Tensor, plan: Plan, encoded: EncodedWeight, *, continued: bool = False) -> Tensor:
+        """One call of the chip, or more of it: codes (G C, b, n), both signs where there are two, to (G, b, M)."""
         device = inputs.device
         if self._options.shots > 1:
             inputs = inputs.repeat(1, self._options.shots, 1)
-        measured = self._measured(encoded, inputs.cpu(), plan)
+        measured = self._measured(encoded, inputs.cpu(), plan, continued=continued)
         volts = self._encoder.volts(measured.counts.to(device), encoded.factor.dtype)
         y = encoding.decode(volts, encoded)
         if self._options.shots > 1:
@@ -263,18 +277,20 @@ class CalibratedBackend(Backend):
         sums = encoded.sums[..., : y.shape[-1]]
         return encoding.decode_signs(y, sums, plan.inputs, plan.weights).mul_(plan.scale)
 
-    def _measured(self, encoded: EncodedWeight, inputs: Tensor, plan: Plan) -> Measurement:
+    def _measured(self, encoded: EncodedWeight, inputs: Tensor, plan: Plan, *, continued: bool = False) -> Measurement:
         """What the chip gives for codes (G C, b, n), shown to the layer's observer."""
         codes = encoded.codes
-        measured = self._measure(codes if codes.is_cpu else codes.cpu(), inputs)
+        measured = self._measure(codes if codes.is_cpu else codes.cpu(), inputs, continued)
         if self.site.observe is not None:
             self.site.observe(Observation(measured, encoded, plan.inputs, self._options.shots, self._conditions()))
         return measured
 
-    def _measure(self, codes: Tensor, inputs: Tensor) -> Measurement:
+    def _measure(self, codes: Tensor, inputs: Tensor, continued: bool) -> Measurement:
         """Asks the chip and counts for the layer, also a call that ended at the rails."""
         try:
-            measured = self.chip.measure(codes, inputs, self._conditions())
+            # chips of others may know nothing of calls in parts
+            more = {"continued": True} if continued else {}
+            measured = self.chip.measure(codes, inputs, self._conditions(), **more)
         except SaturationError as error:
             self._saturated(error)
             raise

@@ -101,7 +101,14 @@ class Chip(ABC):
             ``spec.partial_tiles`` the tile may be smaller: inputs (C, B, n) and P = m x n give (R, C, B, m).
         """
 
-    def measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions | None = None) -> Measurement:
+    @property
+    def order_free(self) -> bool:
+        """Whether counts do not depend on what was measured before, so that a call may come in parts."""
+        return False
+
+    def measure(
+        self, weights: Tensor, inputs: Tensor, conditions: Conditions | None = None, *, continued: bool = False
+    ) -> Measurement:
         """Checks the codes, measures, checks and counts what came back.
 
         Args:
@@ -110,6 +117,7 @@ class Chip(ABC):
             inputs: (C, B, n) input codes.
             conditions: settings by name, from ``spec.conditions``; those in ``spec.tile_conditions`` may be a tensor
                 (R, C), one value for each tile.
+            continued: more shots of the last call, whose tiles need not be programmed again; where ``order_free``.
 
         Returns:
             The counts (R, C, B, m) and what they cost.
@@ -131,7 +139,7 @@ class Chip(ABC):
         with self._lock:
             self._check_open()
             self._grid = self._met(grid, weights, inputs.shape[-1], outputs)
-            programmed = self._programmed = self._resident.visit(self._grid.visit)
+            programmed = self._programmed = 0 if continued else self._resident.visit(self._grid.visit)
             started = time.perf_counter()
             try:
                 result = self._measure(*self._padded(weights, inputs, outputs), settings)
@@ -140,7 +148,8 @@ class Chip(ABC):
                 self._failed(error)
                 raise
             shots = weights.shape[0] * weights.shape[1] * inputs.shape[1]
-            usage = self._add(Usage(1, shots, programmed, counts.numel(), saturated, time.perf_counter() - started))
+            took = time.perf_counter() - started
+            usage = self._add(Usage(int(not continued), shots, programmed, counts.numel(), saturated, took))
         self._check_saturation(usage)
         return Measurement(counts, usage, result.telemetry if isinstance(result, Measurement) else {})
 

@@ -92,6 +92,11 @@ class SimulatedChip(Chip):
         self._counted = spec.count_dtype
         self._dtype = torch.float64 if torch.float64 in (spec.code_dtype, spec.count_dtype) else torch.float32
 
+    @property
+    def order_free(self) -> bool:
+        """Where nothing drifts, no tile differs from reading to reading, and no modulator remembers."""
+        return self._steady and self._evaluation.remembered == 0
+
     def state(self) -> dict[str, Any]:
         """The next call, the clock with what drifts on it, and the tiles that the next call need not program.
 
