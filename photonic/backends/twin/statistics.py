@@ -79,16 +79,16 @@ def _row_by_row(
     rin = [factors(1.0, common.rin) for _ in readings] if common.rin > 0 else []
     balance = [factors(0.0, common.common_mode) for _ in readings] if common.common_mode > 0 else []
     shared = torch.empty_like(light.plus) if rin else None
-    parts = []
+    y = base.new_empty(g, b, cut.outputs)
     for row in range(cut.rows):
         rows = slice(row * cut.m, min((row + 1) * cut.m, cut.outputs))
         now = light if again is None or row == 0 else again()
         seen = now.difference if shared is None else _shaken(now, [rho[row] for rho in rin], shared)
-        part = torch.bmm(seen.flatten(2), prepared.matrix[:, rows].flatten(2).mT)
+        part = y[..., rows]
+        torch.baddbmm(base[..., rows], seen.flatten(2), prepared.matrix[:, rows].flatten(2).mT, out=part)
         for each, rho in zip(now.shots if balance else (), balance, strict=True):
             _add_common_mode(part, each, rho[row], prepared, rows)
-        parts.append(part)
-    return torch.cat(parts, dim=-1).add_(base)
+    return y
 
 
 def _shaken(light: Light, factors: Sequence[Tensor], out: Tensor) -> Tensor:
