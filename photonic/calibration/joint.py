@@ -158,7 +158,7 @@ def _of_row(part: _Part, gram: Array, i: int, layout: Layout, adc: AdcColumns | 
     square = flat.T @ seen.reshape(flat.shape)
     twice = _twice(row, layout)
     mixed = gram[:, : n + 1, n + 1 :] * twice[:, None, :]
-    with_transfer = flat.T @ mixed.reshape(-1, twice.shape[1])
+    with_transfer = flat.T @ mixed.reshape(len(flat), twice.shape[1])
     size = layout.own + layout.shared
     found = np.zeros((size, size))
     # order of the plain parameters among all
