@@ -27,6 +27,7 @@ from photonic.records import ChipSpec, DriftModel, NoiseModel
 _TURNS = 8  # of INL and response, at most
 _SETTLED = 0.1  # of standard errors, rms, from one turn to the next
 _NEAR = 0.3  # likewise: then the information is that of the result
+_JOINT = 2_500_000  # elements of settings, beyond which a joint step would take longer than all else
 _WORSE = 1e-3  # of the misfit: a step that adds more than that is taken back
 _LEAST_INL = 0.03  # LSB, rms: less changes no mean by a tenth of what the verification allows
 _LEAST_SIGMA = 0.05  # counts; with less, what a count says of a mean is all or nothing
@@ -77,7 +78,8 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
         if turn == _ROUGH_TURNS - 1:
             seen = seen.believed(rough)
         seen = seen.refined(None, rough, points)
-    seen, inl = _together(seen, parts, points)
+    elements = spec.n_outputs * spec.n_inputs * sum(len(parts.get(name, [])) for name in ("matrix", "ramp"))
+    seen, inl = (_together if elements <= _JOINT else _in_turns)(seen, parts, points)
     series, response = parts.get("allan", []), seen.response
     drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, response.model.zero)
     noise = fit_all_noise(response.model, inl, parts, drift)
@@ -110,6 +112,24 @@ def _together(seen: Seen, parts: Mapping[str, list[Taken]], points: Points) -> t
     if inl is None or step is None or step.adc_errors is None:
         return seen, inl
     return seen, inl._replace(standard_error=np.hypot(inl.standard_error, step.adc_errors))
+
+
+def _in_turns(seen: Seen, parts: Mapping[str, list[Taken]], points: Points) -> tuple[Seen, Inl | None]:
+    """Response and transitions in turns, where joint steps take too long.
+
+    What they share is then less sure than is stated: errors are those of rows with everything else known.
+    """
+    seen = seen.refined(None, parts, points)
+    inl, found = None, _inl(seen, parts)
+    for _ in range(_TURNS):
+        if found is None or (inl is not None and _same(inl, found)):
+            break
+        # what the response does not know yet is taken for INL
+        inl, seen = found, seen.refined(found, parts, points)
+        found = _inl(seen, parts)
+    if found is None and inl is not None:
+        inl, seen = None, seen.refined(None, parts, points)
+    return seen, inl
 
 
 def _kind(inl: Inl | None) -> str:
@@ -157,9 +177,9 @@ class Seen:
         sigma = np.abs(model.gain) * np.sqrt(noises.variance(noise, s, d))
         return d * model.gain + model.zero, np.maximum(sigma, _LEAST_SIGMA)
 
-    def values(self, item: Taken) -> tuple[Array, Array]:
+    def values(self, item: Taken, predicted: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
         """Counts (B, M) of a reading as analog values, and the weight (B,) of each shot."""
-        volts, sigma = self.predicted(item)
+        volts, sigma = predicted or self.predicted(item)
         counts, spec = item.counts.double().numpy(), self.response.model.spec
         weight = 1 / (sigma**2).mean(1)
         if spec.adc_bits is not None:
@@ -170,7 +190,7 @@ class Seen:
         """A reading's shots, as this response explains them."""
         spec, model = self.response.model.spec, self.response.model
         volts, sigma = self.predicted(item)
-        values, weight = self.values(item)
+        values, weight = self.values(item, (volts, sigma))
         follows = None
         if spec.adc_bits is not None:
             table = model.transitions

@@ -23,7 +23,6 @@ from photonic.calibration.shots import Shots
 
 _NULL = 1e-11  # of the largest eigenvalue of the scaled information: what readings do not fix
 _CHUNK = 64  # settings at a time
-_MOST = 1_000_000  # elements of settings that the information is summed over
 
 
 @dataclass(frozen=True)
@@ -133,19 +132,17 @@ def _twice(row: RowColumns, layout: Layout) -> Array:
 
 
 def information(shared: Shared, adc: AdcColumns | None, shots: Sequence[Shots], noise: Array) -> Information:
-    """Information of all settings, of a large chip from some of them; arguments as of ``scores``."""
+    """Information of all settings; arguments as of ``scores``."""
     layout, m = Layout(shared, adc), len(shared.found.raw)
     every = np.zeros((m, layout.own, layout.own + layout.shared))
     together = np.zeros((layout.shared, layout.shared))
-    some = shots[:: max(1, int(len(shots) * m * shared.spec.n_inputs / _MOST))]
-    for _, part in _parts(shared, some):
+    for _, part in _parts(shared, shots):
         gram = part.gram()
         for i in range(m):
             mine, ours = _of_row(part, gram, i, layout, adc)
             every[i] += mine / noise[i]
             together += ours / noise[i]
-    times = sum(each.weight.sum() for each in shots) / sum(each.weight.sum() for each in some)
-    return Information(times * every[:, :, : layout.own], times * every[:, :, layout.own :], times * together)
+    return Information(every[:, :, : layout.own], every[:, :, layout.own :], together)
 
 
 def _of_row(part: _Part, gram: Array, i: int, layout: Layout, adc: AdcColumns | None) -> tuple[Array, Array]:
