@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 
 LEAST_SIGMA = 1e-9  # of a chip without noise, in counts
 _SMOOTH = 1.5  # LSB of noise with which an ideal ADC's rounding is noise of its own: its ripple is exp(-2 pi^2 sigma^2)
+RIPPLED = 0.4  # LSB of noise from which on two harmonics are all of the ripple
 _REACH = 6.0  # standard deviations beyond which a transition is certain: 1e-9
 _CHUNK = 1_000_000  # values worked on at once
 
@@ -132,6 +133,29 @@ def count_moments(volts: Array, sigma: Array, transitions: Array | None, lowest:
         for whole, part in zip(found, rest, strict=True):
             whole[~smooth] = part[:, 0]
     return found
+
+
+def rippled_moments(volts: Array, sigma: Array) -> CountMoments:
+    """As ``count_moments`` of an ideal ADC whose rails are far away, where sigma is ``RIPPLED`` LSB or more.
+
+    What rounding adds to x is the sum over h of (-1)^h sin(2 pi h x) / (pi h), whose terms fade with exp(-2 pi^2 h^2
+    sigma^2) (Widrow and Kollar, Quantization Noise, 2008, ch. 4): two are left to 1e-6. The fourth cumulant is that of
+    the rounding alone, as without ripple.
+    """
+    off, ripple, turn, slope, by_variance = (np.zeros_like(volts) for _ in range(5))
+    for h in (1, 2):
+        size = (-1) ** h * np.exp(-2 * (np.pi * h * sigma) ** 2)
+        along, across = np.cos(2 * np.pi * h * volts) * size, np.sin(2 * np.pi * h * volts) * size
+        fading = -2 * (np.pi * h) ** 2
+        off += across / (np.pi * h)
+        turn += fading * across / (np.pi * h)
+        slope += 2 * along
+        ripple += along * (4 * sigma**2 + 1 / (np.pi * h) ** 2)
+        by_variance += along * (4 + fading * (4 * sigma**2 + 1 / (np.pi * h) ** 2))
+    return CountMoments(
+        volts + off, sigma**2 + 1 / 12 + ripple - off**2, np.full_like(volts, -1 / 120), 1 + slope,
+        1 + by_variance - 2 * off * turn,
+    )  # fmt: skip
 
 
 def _smooth(volts: Array, sigma: Array, transitions: Array, base: float) -> NDArray[np.bool_]:

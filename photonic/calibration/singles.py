@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from photonic.calibration.predicted import count_moments
+from photonic.calibration.predicted import RIPPLED, CountMoments, count_moments, rippled_moments
 
 Array = NDArray[np.float64]
 
@@ -71,6 +72,19 @@ class Receivers:
         """(B, B) covariance of the relative gain of different shots."""
         apart = np.abs(np.subtract.outer(np.arange(shots), np.arange(shots)))
         return np.asarray(np.where(apart > 0, self.wander * np.exp(-apart / self.wander_shots), 0.0))
+
+    def moments(self, volts: Array, sigma: Array) -> CountMoments:
+        """Of the counts (B, M); the fourth cumulants to a few per cent of the variance, which weights may be off by."""
+        if self.ideal and float(sigma.min()) >= RIPPLED:
+            return rippled_moments(volts, sigma)  # beyond the rails nothing is used
+        return count_moments(volts, sigma, self.table, self.lowest)
+
+    @cached_property
+    def ideal(self) -> bool:
+        """Whether the transitions are those of rounding to whole counts."""
+        if self.table is None or self.lowest is None:
+            return False
+        return bool((self.table == self.lowest + 0.5 + np.arange(self.table.shape[1])).all())
 
     def clear(self, volts: Array, sigma: Array) -> NDArray[np.bool_]:
         """(B, M) whether the rails are out of reach."""
@@ -227,7 +241,7 @@ def _covariance(shots: Shots, receivers: Receivers, theta: Array) -> _Covariance
     unit = g**2 * np.stack((one, shots.S, shots.D**2, shots.S**2))
     sigma = np.sqrt(np.tensordot(theta, unit, 1))
     keep = receivers.clear(shots.volts, sigma)
-    seen = count_moments(shots.volts, sigma, receivers.table, receivers.lowest)
+    seen = receivers.moments(shots.volts, sigma)
     vector = np.zeros_like(unit)
     vector[2], vector[3] = (np.where(keep, seen.slope * g * x, 0.0) for x in (shots.D, shots.S))
     by_term = np.where(keep, unit * seen.by_variance, 0.0)

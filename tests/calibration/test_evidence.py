@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from photonic.calibration.noise import NoiseData, fit_noise
-from photonic.calibration.predicted import count_moments, variance_by_transitions
+from photonic.calibration.predicted import RIPPLED, count_moments, rippled_moments, variance_by_transitions
 from photonic.calibration.secondmoments import unsure_of_transitions
 from photonic.errors import ShapeError
 
@@ -67,6 +67,15 @@ def test_the_slope_by_the_analog_variance_is_that_of_differences() -> None:
         np.testing.assert_allclose(
             count_moments(volts, sigma, table).by_variance, (ends[0] - ends[1]) / 2e-4, atol=1e-3
         )
+
+
+def test_two_harmonics_are_all_of_the_ripple_of_an_ideal_adc() -> None:
+    rng = np.random.default_rng(2)
+    volts, sigma = rng.uniform(-60, 60, (60, M)), rng.uniform(RIPPLED, 1.2, (60, M))
+    exact, closed = count_moments(volts, sigma, IDEAL[None]), rippled_moments(volts, sigma)
+    for name in ("mean", "variance", "slope", "by_variance"):
+        np.testing.assert_allclose(getattr(closed, name), getattr(exact, name), atol=2e-6)
+    assert np.abs(closed.excess - exact.excess).max() < 0.1
 
 
 @pytest.mark.parametrize("error", [0.0, 0.03])
