@@ -100,9 +100,10 @@ class Images:
         powers = torch.empty_like(first, dtype=lookup.noise) if power else None
         rest, even = lookup.mean[1:].to(lookup.small), lookup.power.to(lookup.noise)
         for some in blocks(b, x[0].numel()):
-            index = code(x[some]).sub_(lookup.lowest).to(torch.int32)
+            codes = code(x[some])
+            index = (codes.sub_(lookup.lowest) if lookup.lowest else codes).to(torch.int32)
             shape, flat = index.shape, index.flatten()
-            first[some] = lookup.mean[0].index_select(0, flat).view(shape)
+            torch.index_select(lookup.mean[0], 0, flat, out=first[some].view(-1))
             for j, row in enumerate(rest if others is not None else ()):
                 assert others is not None  # noqa: S101 - there is a row
                 others[some, :, j] = row.index_select(0, flat).view(shape).unflatten(1, (groups, -1))
