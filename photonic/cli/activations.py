@@ -14,6 +14,7 @@ from photonic.cli.bars import TerminalProgress
 from photonic.cli.group import EXIT_NO, HeldWarnings, Interrupted, say
 from photonic.cli.tables import print_rows, print_table
 from photonic.study.campaign import Listener, Request, Summary, run_study, write_results
+from photonic.study.cell import says
 from photonic.study.engines import ENGINES
 from photonic.study.grid import load_grid, shipped
 from photonic.study.intervals import SETTING, grouped, paired
@@ -185,7 +186,7 @@ def _groups(out: Path, against: str) -> list[dict[str, Any]]:
     for groups in settings.values():
         reference = groups.get(against)
         for group in groups.values():
-            setting = {name: getattr(group.cell, name) for name in told if getattr(group.cell, name) is not None}
+            setting = {name: getattr(group.cell, name) for name in told if says(group.cell, name)}
             seeds = {seed: [last(outcome), maximum(outcome)] for seed, outcome in sorted(group.by_seed.items())}
             row: dict[str, Any] = {"activation": group.label, "setting": setting, "seeds": seeds}
             for name, metric in (("last", last), ("maximum", maximum)):

@@ -104,6 +104,11 @@ class Noise(Record):
         return self
 
 
+def says(given: Noise, name: str) -> bool:
+    """Whether a field has a value, and one that means something: a spec string says by itself what noise it has."""
+    return getattr(given, name) is not None and (given.backend in QUANTISED or name not in OF_STUDY)
+
+
 def codes_of(given: Noise) -> Codes:
     """The digital values of a cell."""
     return SignCodes() if given.quantiser == "sign" else MidTread(given.precision or 0)
