@@ -52,18 +52,21 @@ def add_noise_(
             variance is zero.
         scratch: contiguous, overwritten; like ``d``.
     """
-    shots = (*d.shape[:-1], 1)
-    if noise.rin > 0:
-        rho = d.new_empty(shots).normal_(1.0, noise.rin**0.5, generator=draws.first)
-        torch.addcmul(gain.offset, d, rho, out=d)
-    else:
-        d.add_(gain.offset)
+    shake_(d, gain, noise, draws)
     if noise.common_mode > 0:
-        rho = d.new_empty(shots).normal_(0.0, noise.common_mode**0.5, generator=draws.first)
+        rho = d.new_empty(*d.shape[:-1], 1).normal_(0.0, noise.common_mode**0.5, generator=draws.first)
         d.addcmul_(rho * s, gain.counts_per_d)
     if noise.thermal > 0 or noise.shot > 0 or adc_noise_lsb > 0:
         d.addcmul_(draws.fill_(scratch), _sigma(s, gain, noise, adc_noise_lsb))
     return d
+
+
+def shake_(d: Tensor, gain: Gain, noise: NoiseModel, draws: NormalDraws) -> Tensor:
+    """RIN and the offset of ``add_noise_``."""
+    if noise.rin == 0:
+        return d.add_(gain.offset)
+    rho = d.new_empty(*d.shape[:-1], 1).normal_(1.0, noise.rin**0.5, generator=draws.first)
+    return torch.addcmul(gain.offset, d, rho, out=d)
 
 
 def _sigma(s: Tensor, gain: Gain, noise: NoiseModel, adc_noise_lsb: float) -> Tensor:

@@ -16,11 +16,13 @@ from photonic.physics.draws import NormalDraws
 from photonic.physics.fewshots import FewShots, LevelTable
 from photonic.physics.optics import Surroundings
 from photonic.physics.parameters import ChipParameters
+from photonic.physics.shotnoise import COMPACT, ShotNoise
 
 # several columns are multiplied at once, which keeps all cores busy; of the results, parts that fit the cores' own
 # caches take the many small steps from D to counts
 PRODUCT_ELEMENTS = 2**19
 CACHED_ELEMENTS = 2**18
+LIGHT_ELEMENTS = 2**17
 _GAINS_KEPT = 32
 FORGOTTEN = 1e-17  # below the rounding of float64
 
@@ -31,7 +33,7 @@ class Tiles:
 
     Attributes:
         signed: (C, R, m, K) W_D times the gain: the large results are touched once less.
-        power: (C, R, m, K) W_S; 1 in place of C, R, m where the power is the same for all.
+        power: (C, R, m, K) W_S, which may be compact; 1 in place of C, R, m where the power is the same for all.
         constant: whether the last of the K channels stands for light that does not depend on the inputs.
     """
 
@@ -69,6 +71,11 @@ class Factors:
 
     laser: Tensor | None = None
     gain: Tensor | None = None
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing drifts."""
+        return self.laser is None and self.gain is None
 
     def apply_(self, d: Tensor, s: Tensor, gain: Gain, columns: slice, shots: slice) -> tuple[Tensor, Gain]:
         """Scales D in place; S and the gain of these columns and shots are returned.
@@ -141,21 +148,22 @@ class Evaluation:
         flat = codes.transpose(0, 1).flatten(0, 1)  # a column's tiles side by side
         per_d = gain.counts_per_d.squeeze(1).expand(columns, rows, -1).flatten(0, 1).unsqueeze(-1)
         step = max(1, CACHED_ELEMENTS // codes.shape[-1])
-        signed: Tensor | None = None
-        powers = []
+        signed = power = codes.new_empty(0)
         constant = False
         for start in range(0, len(flat), step):
             some = slice(start, start + step)
             here = around if around.kelvin is None else replace(around, kelvin=around.kelvin[some])
             w_d, w_s, constant = self.programmed(flat[some], n, bias_rad, here, per_d.dtype)
-            if signed is None:
+            same = w_s.shape[:2] == (1, 1)
+            if start == 0:
                 signed = w_d.new_empty(len(flat), *w_d.shape[1:])
+                kept = COMPACT.get(w_s.dtype, w_s.dtype)
+                power = w_s if same else w_s.new_empty(len(flat), *w_s.shape[1:], dtype=kept)
             torch.mul(w_d, per_d[some], out=signed[some])
-            powers.append(w_s)
-        assert signed is not None  # noqa: S101 - there is a tile
-        same = powers[0].shape[:2] == (1, 1)
-        power = powers[0].unsqueeze(0) if same else torch.cat(powers).unflatten(0, (columns, rows))
-        return Tiles(signed.unflatten(0, (columns, rows)), power, constant)
+            if not same:
+                power[some] = w_s
+        grid = columns, rows
+        return Tiles(signed.unflatten(0, grid), power.unsqueeze(0) if same else power.unflatten(0, grid), constant)
 
     def programmed(
         self, codes: Tensor, n: int, bias_rad: Tensor | None, around: Surroundings, dtype: torch.dtype
@@ -235,13 +243,16 @@ class Evaluation:
             return
         matrix = tiles.signed.flatten(1, 2)
         rows, columns, shots, m = out.shape
-        step = min(shots, max(1, PRODUCT_ELEMENTS // (rows * m)))
+        alone = factors.still and self._shot_noise_alone(tiles)
+        # with a second product beside it, one column's keeps all cores busy
+        elements = CACHED_ELEMENTS if alone else PRODUCT_ELEMENTS
+        step = min(shots, max(1, elements // (rows * m)))
         if self.device.transmitter.memory > 0:
             step = shots  # each shot remembers the one before
-        wide = min(columns, max(1, PRODUCT_ELEMENTS // (step * rows * m)))
-        light_wide = max(wide, PRODUCT_ELEMENTS // (step * inputs.shape[-1]))
+        wide = min(columns, max(1, elements // (step * rows * m)))
+        light_wide = max(wide, LIGHT_ELEMENTS // (step * inputs.shape[-1]))
         results = matrix.new_empty(wide * step * rows * m)
-        scratch = matrix.new_empty(min(len(results), max(CACHED_ELEMENTS, rows * m)))
+        scratch = matrix.new_empty(1 + alone, min(len(results), max(CACHED_ELEMENTS, rows * m)))
         for first in range(0, columns, light_wide):
             for start in range(0, shots, step):
                 block = slice(start, start + step)
@@ -250,11 +261,16 @@ class Evaluation:
                 for begin in range(0, len(light), wide):
                     here = slice(first + begin, min(first + begin + wide, columns))
                     part = light[begin : begin + wide]
-                    d = _beginning(results, (len(part), part.shape[-2], rows, m))
+                    d, each = _beginning(results, (len(part), part.shape[-2], rows, m)), gain.columns(here)
                     self._multiply(part, matrix[here], d)
-                    s = self._power(part, _columns(tiles.power, here), d, gain.columns(here), source.power)
-                    s, each = factors.apply_(d, s, gain.columns(here), here, block)
-                    self._read(d, s, each, scratch, out[:, here, block].permute(1, 2, 0, 3))
+                    power, counts = _columns(tiles.power, here), out[:, here, block].permute(1, 2, 0, 3)
+                    if alone:
+                        # held by nobody else: the next block's takes its place
+                        self._read(d, (part, self._shot_noise(power, each)), each, scratch, counts)
+                    else:
+                        s = self._power(part, power.to(d.dtype), d, each, source.power)
+                        s, each = factors.apply_(d, s, each, here, block)
+                        self._read(d, s, each, scratch, counts)
 
     def few_shots(self, tiles: Tiles, gain: Gain) -> FewShots | None:
         """The same for few shots of tiles that stay; None where it is not possible."""
@@ -277,9 +293,26 @@ class Evaluation:
         else:
             torch.bmm(light, matrix.mT, out=d.flatten(2))
 
-    def _read(self, d: Tensor, s: Tensor, gain: Gain, scratch: Tensor, out: Tensor) -> None:
-        """Detects and converts (C, B, R, m), part by part; overwrites ``d``."""
-        shots = max(1, len(scratch) // d[0, 0].numel())
+    def _shot_noise_alone(self, tiles: Tiles) -> bool:
+        """Whether S has a product of its own, of the light alone, and nothing but shot noise follows it."""
+        optics, noise = self.device.optics, self._noise
+        still = not self.device.transmitter.shots_differ and optics.s_offset == optics.s_per_d2 == 0
+        return still and noise.shot > 0 and noise.common_mode == 0 and tiles.power.shape[:3] != (1, 1, 1)
+
+    def _shot_noise(self, power: Tensor, gain: Gain) -> ShotNoise:
+        return ShotNoise.of(power, gain, self._noise, self._adc_noise_lsb)
+
+    def _read(self, d: Tensor, s: Tensor | tuple[Tensor, ShotNoise], gain: Gain, scratch: Tensor, out: Tensor) -> None:
+        """Detects and converts (C, B, R, m), part by part; overwrites ``d``.
+
+        Args:
+            d: in counts.
+            s: total power, or light (C, B, K) and the noise that follows it.
+            gain: of these.
+            scratch: (1, elements of a part), overwritten; (2, ...) for light.
+            out: counts.
+        """
+        shots = max(1, scratch.shape[1] // d[0, 0].numel())
         columns = max(1, shots // d.shape[1])
         transitions = self.device.receiver.transitions
         if transitions is not None and transitions.ndim > 1:
@@ -288,14 +321,19 @@ class Evaluation:
             here = slice(first, first + columns)
             each = gain.columns(here)
             for start in range(0, d.shape[1], shots):
-                part = d[here, start : start + shots]
-                power = s[here, start : start + shots] if s.ndim > 1 else s
-                draws = _beginning(scratch, tuple(part.shape))
-                now = each.shots(slice(start, start + shots))
-                detection.add_noise_(part, power, now, self._noise, self._adc_noise_lsb, self._draws, draws)
+                some = slice(start, start + shots)
+                part, now = d[here, some], each.shots(some)
+                draws = _beginning(scratch[0], tuple(part.shape))
+                if isinstance(s, tuple):
+                    detection.shake_(part, now, self._noise, self._draws)
+                    sigma = s[1].sigma(s[0][here, some], here, _beginning(scratch[1], tuple(part.shape)))
+                    part.addcmul_(self._draws.fill_(draws), sigma)
+                else:
+                    power = s[here, some] if s.ndim > 1 else s
+                    detection.add_noise_(part, power, now, self._noise, self._adc_noise_lsb, self._draws, draws)
                 if self.parameters.adc_bits is not None:
                     detection.convert_(part, self._count_range, transitions)
-                out[here, start : start + shots].copy_(part)
+                out[here, some].copy_(part)
 
     def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:
         """Light (C, B, K) of shots, or (C, R, B, K) where each tile's shots have their own."""
