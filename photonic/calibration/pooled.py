@@ -67,14 +67,22 @@ class Sample:
 
     @cached_property
     def variance_se(self) -> Array:
-        """(P, M) standard error of the predicted variance of counts, by that of the predicted mean."""
-        given = self.given
-        if given.volts_se == 0 or given.table is None or given.count_range is None:
+        """(P, M) standard error of the predicted variance of counts, by that of the predicted mean.
+
+        Where noise is far below an LSB, where a mean lies between two codes decides the variance; then means are known
+        no better than their errors here are.
+        """
+        given, error = self.given, self.given.volts_se
+        if given.table is None or given.count_range is None:
+            return np.zeros_like(given.volts)
+        if given.sigma.min() < _NO_STEPS:
+            error = max(error, float(np.sqrt((self.proven**2).mean())))
+        if error == 0:
             return np.zeros_like(given.volts)
         apart = [
             np.abs(count_moments(given.volts + shift, given.sigma, given.table, given.count_range[0]).variance
                    - self.moments.variance)
-            for shift in (-given.volts_se, given.volts_se)
+            for shift in (-error, error)
         ]  # fmt: skip
         found: Array = np.maximum(*apart)
         return found

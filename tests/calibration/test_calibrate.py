@@ -22,7 +22,7 @@ from photonic.calibration.timing import allan_check
 from photonic.cli import main
 from photonic.errors import CalibrationError, FailedCalibrationError, WrongChipError
 from photonic.physics import seeds
-from photonic.records import Calibration, ChipSpec
+from photonic.records import Calibration, ChipSpec, Response
 from photonic.testing import OnlyMeasured
 
 CHIP = "sim:typical?n_inputs=16&n_outputs=16&channel_leakage=false"
@@ -69,6 +69,27 @@ def test_products_are_ten_times_nearer(record: Calibration) -> None:
             mean = sum(backend.matmul(x, weight) for _ in range(60)) / 60
             errors[name] = float((mean - exact).square().mean().sqrt() / exact.square().mean().sqrt())
     assert errors["measured"] < errors["nominal"] / 10, errors
+
+
+@pytest.mark.slow
+def test_linear_inputs_are_calibrated() -> None:
+    """They have no transfer to fit: whatever takes its columns gets none."""
+
+    class Linear(photonic.Chip):
+        def __init__(self) -> None:
+            response = Response(counts_per_d=(512.0,))
+            super().__init__(ChipSpec(chip_id="linear", n_outputs=8, n_inputs=8, response=response))
+            self._rng = np.random.default_rng(0)
+
+        def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
+            tiles, light = weights.double().unflatten(-1, (8, 8)) / 127, inputs.double() / 255
+            counts = 512 * torch.einsum("rcmn,cbn->rcbm", tiles, light) / 8
+            counts += torch.from_numpy(self._rng.standard_normal(tuple(counts.shape)))
+            return Measurement(counts.round().clamp(-128, 127).short())
+
+    found = photonic.calibrate(Linear(), budget=140_000).verification
+    assert found is not None
+    assert found.verdict != "fail", found
 
 
 def test_its_twin_matches_the_chip(record: Calibration, tmp_path: Path) -> None:
