@@ -37,7 +37,7 @@ _LEAST_SETTINGS = 32  # of single readings, whose scatter says how sure they are
 _LEAST_SIGMA = 0.3  # counts; below, the variance of a count hangs on means as no response knows them
 _SOME = 2_500_000  # counts of single readings, enough while the response is not final
 _LIT, _LEAST_LIT = 0.05, 8  # of the most light, from which on a point is not in the dark; fewest such points
-_AGREES = 0.05  # probability of a larger disagreement by chance, from which on there is none
+_AGREES = 0.01  # probability of a larger disagreement by chance, from which on there is none
 _MOST_EXCESS = (
     0.01  # of the squares, that may be taken for the response's own: how it is spread over S and D is not known
 )
