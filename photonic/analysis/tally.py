@@ -62,9 +62,11 @@ class TallyChip(Chip):
         self._ever = 0
         self._driven = (0, 0, 0)
 
-    def measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions | None = None) -> Measurement:
+    def measure(
+        self, weights: Tensor, inputs: Tensor, conditions: Conditions | None = None, *, continued: bool = False
+    ) -> Measurement:
         """As ``Chip.measure``; the counts are those of no light."""
-        measured = super().measure(weights, inputs, conditions)
+        measured = super().measure(weights, inputs, conditions, continued=continued)
         usage = measured.usage
         # what is programmed stays until something else needs the place
         self._ever += usage.tiles_programmed
