@@ -70,13 +70,14 @@ class Sample:
         """(P, M) standard error of the predicted variance of counts, by that of the predicted mean.
 
         Where noise is far below an LSB, where a mean lies between two codes decides the variance; then means are known
-        no better than their errors here are.
+        no better than their errors here are, chance apart.
         """
         given, error = self.given, self.given.volts_se
         if given.table is None or given.count_range is None:
             return np.zeros_like(given.volts)
         if given.sigma.min() < _NO_STEPS:
-            error = max(error, float(np.sqrt((self.proven**2).mean())))
+            by_chance = self.variances / given.counts.shape[1]  # of a mean of so many repeats
+            error = max(error, float(np.sqrt(max(0.0, (self.proven**2 - by_chance).mean()))))
         if error == 0:
             return np.zeros_like(given.volts)
         apart = [

@@ -259,8 +259,8 @@ class Evaluation:
                 codes = inputs[first : first + light_wide, block]
                 light = self._light(codes, rows, tiles, source)
                 for begin in range(0, len(light), wide):
-                    here = slice(first + begin, min(first + begin + wide, columns))
                     part = light[begin : begin + wide]
+                    here = slice(first + begin, first + begin + len(part))
                     d, each = _beginning(results, (len(part), part.shape[-2], rows, m)), gain.columns(here)
                     self._multiply(part, matrix[here], d)
                     power, counts = _columns(tiles.power, here), out[:, here, block].permute(1, 2, 0, 3)
