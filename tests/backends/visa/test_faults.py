@@ -16,7 +16,7 @@ from photonic.testing.bench import VirtualBench
 from tests.backends.visa.peers import within
 from tests.backends.visa.proxy import Proxy
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5  # a busy host answers within this
 CODES = CodeLimits(-128, 127)
 
 
