@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # of the sum of logarithms; a weight changes by at most twice that
-_TOLERANCE = {torch.float32: 2e-5, torch.float64: 2.5e-10}
+_TOLERANCE = {torch.float32: 2.5e-6, torch.float64: 2.5e-10}
 _HIGHEST_DEGREE = 6
 _SAMPLES = 65  # of the range of tunings, where the polynomials are fitted and their errors taken
 _PLANS_KEPT = 8
@@ -72,8 +72,7 @@ class RingLeakage:
             common: least and greatest shift that all rings of a tile share.
 
         Returns:
-            (T, m, N), from 0 to 1, within 2e-5 in float32 (a weight: within 4e-5, a 200th of an 8-bit code's step),
-            2.5e-10 in float64, and the rounding of the tunings.
+            (T, m, N), from 0 to 1, within 2.5e-6 in float32, 2.5e-10 in float64, and the rounding of the tunings.
         """
         plan = self.plan(tuning.dtype, *common)
         width = self._inverse_width[: tuning.shape[1]].to(tuning.dtype)

@@ -287,6 +287,8 @@ def test_no_watt_is_made_up(tmp_path: Path) -> None:
     record.save(tmp_path / "chip7.json")
     with pytest.raises(SpecError, match="is a measured chip"):
         SwitchedChip.from_spec(f"sim:{tmp_path}/chip7.json")
+    with pytest.raises(SpecError, match="found shot_noise=False: the chip is what was measured"):
+        photonic.open_chip(f"sim:{tmp_path}/chip7.json?shot_noise=false")
 
 
 @pytest.mark.parametrize(

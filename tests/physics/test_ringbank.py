@@ -15,8 +15,7 @@ from photonic.physics.heaters import HeaterGrid
 from photonic.physics.optics import Surroundings
 from photonic.physics.ringbank import RingBank, RingBankParameters
 
-# of a weight: twice that of what is left on a bus, and rounding
-TOLERANCE = {torch.float32: 4.5e-5, torch.float64: 1e-9}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 SPREADS = {"resonance_spread_nm": 0.002, "fwhm_spread": 0.03}
 
 

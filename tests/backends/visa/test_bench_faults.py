@@ -54,12 +54,14 @@ class Stand:
     def measure(self, turn: int) -> bool:
         return torch.equal(self.opened().measure(*self.codes[turn]).counts, self.expected[turn])
 
-    def messages(self, instrument: str, turn: int) -> int:
-        """Messages that an instrument gets in a measurement."""
+    def messages(self, instrument: str, turn: int, *, after_stall: bool = False) -> int:
+        """Messages that an instrument gets in a measurement, which may be refused once where one was stalled before."""
         before = self.served._plan.messages[instrument]
         try:
             assert self.measure(turn)
         except ProtocolError:
+            if not after_stall:
+                raise
             # a message that stalled was carried out after a measurement that was right, and is refused by its mark
             time.sleep(STALL_S)
             self._begin_anew(self.opened())
@@ -156,7 +158,7 @@ def test_every_fault_at_every_message_ends_in_the_right_counts_or_in_an_error(tm
         assert bench.measure(0)
         ends: dict[str, str] = {}
         for name in bench.served.model.instruments:
-            for at in range(1, 1 + bench.messages(name, 1 - bench.turn)):
+            for at in range(1, 1 + bench.messages(name, 1 - bench.turn, after_stall=kind == "stall")):
                 bench.turn = 1 - bench.turn if at == 1 else bench.turn
                 fault = Fault(instrument=name, kind=kind, at=at, seconds=0.05 if kind == "delay" else STALL_S)
                 ends[f"{name}@{at}"] = bench.try_fault(fault)
