@@ -48,6 +48,7 @@ class ChipFit:
         rin: whether the inputs share their intensity noise.
         inl: transitions of the ADCs; None: no converter, or nothing that held-out readings can tell from ideal ones.
         drift: between references.
+        joint: whether the errors of the response count what rows share.
     """
 
     model: ChipModel
@@ -57,6 +58,7 @@ class ChipFit:
     rin: noises.Choice
     inl: Inl | None = None
     drift: DriftModel = field(default_factory=DriftModel)
+    joint: bool = True
 
 
 def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
@@ -79,11 +81,12 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
             seen = seen.believed(rough)
         seen = seen.refined(None, rough, points)
     elements = spec.n_outputs * spec.n_inputs * sum(len(parts.get(name, [])) for name in ("matrix", "ramp"))
-    seen, inl = (_together if elements <= _JOINT else _in_turns)(seen, parts, points)
+    joint = elements <= _JOINT
+    seen, inl = (_together if joint else _in_turns)(seen, parts, points)
     series, response = parts.get("allan", []), seen.response
     drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, response.model.zero)
     noise = fit_all_noise(response.model, inl, parts, drift)
-    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift)
+    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift, joint)
 
 
 def _together(seen: Seen, parts: Mapping[str, list[Taken]], points: Points) -> tuple[Seen, Inl | None]:

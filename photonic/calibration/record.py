@@ -15,6 +15,8 @@ from photonic.calibration.points import MeanModel
 from photonic.calibration.table import family, response_errors, response_rows, unknown
 from photonic.records import Calibration, ChipSpec, NoiseModel, Parameter, Provenance, Response, Verification
 
+_JOINT = "count what rows share"
+_ALONE = "of each row with what rows share taken as known: too narrow, those of gains above all"
 _UNITS = {"thermal": "D^2", "shot": "D^2 per S", "rin": "relative, squared", "common_mode": "D^2 per S^2"}
 
 
@@ -48,7 +50,7 @@ def make_record(
         spec=spec,
         parameters=(*response_rows(fit.response), *inl, *noise),
         drift=fit.drift,
-        goodness=_goodness(fit),
+        goodness=goodness_of(fit),
         verification=verification,
         provenance=provenance,
         model={
@@ -94,13 +96,14 @@ def inl_errors(inl: Inl | None) -> dict[str, Array]:
     return {} if inl is None else {"transitions_se": np.asarray(inl.standard_error, dtype=np.float64)}
 
 
-def _goodness(fit: ChipFit) -> dict[str, str]:
+def goodness_of(fit: ChipFit) -> dict[str, str]:
     """How well each part fits the readings that it was fitted to."""
     misfit = float(fit.response.programming.residual.mean())
     misfits = fit.response.misfits.values()  # none where there are no neighbours to choose from
     best = f"held out {min(misfits):.3f}" if misfits else "no hypotheses to compare"
     return {
         "weights": f"mean square of what is left over its variance: {misfit:.3f}, {best} (1: noise alone)",
+        "intervals of the response": _JOINT if fit.joint else _ALONE,
         "noise of the outputs": f"one model for all: p = {fit.noise.outputs_p:.3g}",
         "noise of single readings": fit.noise.singles,
         "what outputs share": f"D D^T and S S^T alone: p = {fit.noise.correlation_p:.3g}",

@@ -18,6 +18,7 @@ from photonic.calibration.fit import ChipFit, by_purpose, fit_readings
 from photonic.calibration.plan import least_budget, make_plan
 from photonic.calibration.points import Points
 from photonic.calibration.reading import Taken
+from photonic.calibration.record import goodness_of
 from photonic.calibration.timing import allan_check
 from photonic.cli import main
 from photonic.errors import CalibrationError, FailedCalibrationError, WrongChipError
@@ -123,6 +124,20 @@ def _verdict(spec: ChipSpec, taken: list[Taken], fit: ChipFit, **noise: float) -
     model = fit.noise.model.model_copy(update=noise)
     found = verify_counts(points.prediction(fit.model, model))
     return found.verdict, found.causes
+
+
+@pytest.mark.slow
+def test_a_record_says_whether_its_intervals_count_what_rows_share(
+    fitted: tuple[ChipSpec, list[Taken], ChipFit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chip that is too large for joint steps has narrower intervals, and a record that says so."""
+    spec, taken, fit = fitted
+    monkeypatch.setattr("photonic.calibration.fit._JOINT", 0)
+    alone = fit_readings(spec, taken)
+    assert (fit.joint, alone.joint) == (True, False)
+    said = [goodness_of(each)["intervals of the response"] for each in (fit, alone)]
+    assert "too narrow" not in said[0]
+    assert "too narrow" in said[1]
 
 
 def test_wrong_twins_fail(fitted: tuple[ChipSpec, list[Taken], ChipFit]) -> None:
