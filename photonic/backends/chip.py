@@ -126,9 +126,11 @@ class Chip(ABC):
             ClosedError: after ``close()``.
             ShapeError: shapes or dtypes do not fit the chip.
             RangeError: a code or a condition is outside the chip's limits; nothing was sent.
-            ChipError: the chip broke its contract.
+            ChipError: the chip broke its contract, or a call was continued that this chip takes in one piece.
             SaturationError: more counts at the rails than ``spec.max_saturated_fraction``.
         """
+        if continued and not self.order_free:
+            raise ChipError(f"chip {self.spec.chip_id}: its counts depend on the shots before; measure in one call")
         settings = dict(conditions or {})
         grid = self._known.find(weights, inputs.shape[-1]) if inputs.ndim else None
         outputs = _check_shapes(self.spec, weights, inputs, grid)

@@ -17,7 +17,8 @@ from photonic.study.campaign import Listener, Request, Summary, run_study, write
 from photonic.study.cell import says
 from photonic.study.engines import ENGINES
 from photonic.study.grid import load_grid, shipped
-from photonic.study.intervals import SETTING, grouped, paired
+from photonic.study.intervals import SETTING, Interval, grouped, paired
+from photonic.study.page import percent
 from photonic.study.store import StudyFolder
 from photonic.study.verdicts import last, maximum
 
@@ -121,17 +122,14 @@ def _print_differences(rows: Sequence[Mapping[str, Any]], against: str) -> None:
     """In points of accuracy; a * marks an interval that leaves out 0."""
     lines = [("activation", "setting", "seeds", "last epoch, %", f"less {against}, points", "at the best epoch")]
     for row in rows:
-        texts = [_points(row[f"{name}_difference"]) for name in ("last", "maximum")]
-        accuracy = f"{100 * row['last']['mean']:.2f}{_half(row['last']['half'])}"
-        lines.append((row["activation"], _setting(row), str(len(row["seeds"])), accuracy, *texts))
+        found = percent(Interval(**row["last"]))
+        texts = (_points(row[f"{name}_difference"]) for name in ("last", "maximum"))
+        lines.append((row["activation"], _setting(row), str(len(row["seeds"])), found, *texts))
     print_table(lines, left=(0, 1))
 
 
 def _points(difference: Mapping[str, Any] | None) -> str:
-    if difference is None:
-        return ""
-    mean, half = difference["mean"], difference["half"]
-    return f"{100 * mean:+.2f}{_half(half)}{' *' if half is not None and abs(mean) > half else ''}"
+    return "" if difference is None else percent(Interval(**difference), signed=True)
 
 
 def _setting(row: Mapping[str, Any]) -> str:
@@ -141,7 +139,7 @@ def _setting(row: Mapping[str, Any]) -> str:
 def _print(summary: Summary, out: Path) -> None:
     rows = [("activation", "setting", "seeds", "last epoch, %", "best epoch, %")]
     for each in _groups(out, "ReLU"):
-        found = (f"{100 * each[name]['mean']:.2f}{_half(each[name]['half'])}" for name in ("last", "maximum"))
+        found = (percent(Interval(**each[name])) for name in ("last", "maximum"))
         rows.append((each["activation"], _setting(each), str(len(each["seeds"])), *found))
     print_table(rows, left=(0, 1))
     rate = summary.cells_per_hour
@@ -153,10 +151,6 @@ def _print(summary: Summary, out: Path) -> None:
             ("report", str(summary.page or "no cell is finished")),
         ]
     )
-
-
-def _half(half: float | None) -> str:
-    return "" if half is None else f" ± {100 * half:.2f}"
 
 
 def _json(summary: Summary, out: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from photonic.backends.base import ConvGeometry
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Usage
 from photonic.backends.simulated import open_simulated
+from photonic.errors import ChipError
 
 GEOMETRY = ConvGeometry((1, 1), (1, 1), (1, 1), 1)
 
@@ -54,3 +55,13 @@ def test_a_chip_that_drifts_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert _convolved("typical", gain_drift=0.01)[2] == 1
     assert _convolved("typical", modulator_bandwidth_hz=5e9)[2] == 1
     assert _convolved("typical")[2] == 5
+
+
+def test_a_call_is_not_continued_where_order_matters() -> None:
+    """Its shots would be counted as if nothing had been programmed for them."""
+    chip = open_simulated("typical", gain_drift=0.01)
+    weights = torch.zeros(1, 1, chip.spec.drives, dtype=torch.int16)
+    inputs = torch.zeros(1, 3, chip.spec.n_inputs, dtype=torch.int16)
+    with pytest.raises(ChipError, match="measure in one call"):
+        chip.measure(weights, inputs, continued=True)
+    assert chip.usage.shots == 0
