@@ -22,14 +22,15 @@ from photonic.testing.chip_case import random_codes
 
 # without noise, so that counts do not depend on how often something was measured
 CHIP = "sim:ideal?n_inputs=8&n_outputs=6&adc_bits=8&input_bits=8&weight_bits=8"
-TIMEOUT_S = 0.4
+# no shorter: a busy host itself may stand still for half a second
+TIMEOUT_S = 1.0
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NEVER_S = 30.0  # a hang, on however slow a machine
 # what changes light, gain or a record without a word: weights that stay show it
 QUIET = ("drift", "saturation", "dead_channel", "interlock")
 
 # seconds for which a stalled instrument does not read
-STALL_S = 1.0
+STALL_S = 2.5
 
 
 @dataclass
@@ -99,10 +100,13 @@ class Stand:
         return ended
 
     def _begin_anew(self, chip: VisaChip) -> None:
-        """With a bench that has come to rest: what was sent to a stalled instrument is still executed."""
         self.chip = None
         with suppress(LabError):
             chip.close()
+        self.come_to_rest()
+
+    def come_to_rest(self) -> None:
+        """Measures until it is right: what was sent to a stalled instrument is still executed."""
         end = time.monotonic() + NEVER_S
         while True:
             try:
@@ -132,9 +136,13 @@ def stand(folder: Path) -> Iterator[Stand]:
             codes = [random_codes(direct, 1, 1, 5, 6, 8, seed=seed) for seed in (0, 1)]
             expected = [direct.measure(*pair).counts for pair in codes]
         found = Stand(served, str(folder / "quick.toml"), codes, expected)
-        yield found
-        if found.chip is not None:
-            found.chip.close()
+        try:
+            yield found
+        finally:
+            # a message that stalled may still meet the parking, which then says so and makes safe
+            with suppress(LabError):
+                if found.chip is not None:
+                    found.chip.close()
 
 
 @pytest.mark.filterwarnings("ignore::photonic.errors.OutputsOnWarning")
@@ -142,7 +150,7 @@ def stand(folder: Path) -> Iterator[Stand]:
 def test_a_fault_ends_in_the_right_counts_or_in_an_error(tmp_path: Path, kind: Kind) -> None:
     """At the first message that a measurement sends to each instrument."""
     with stand(tmp_path) as bench:
-        assert bench.measure(0)
+        bench.come_to_rest()
         ends = {
             name: bench.try_fault(Fault(instrument=name, kind=kind, seconds=0.05 if kind == "delay" else STALL_S))
             for name in ("awg", "dac-1", "digitizer")
@@ -155,7 +163,7 @@ def test_a_fault_ends_in_the_right_counts_or_in_an_error(tmp_path: Path, kind: K
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_at_every_message_ends_in_the_right_counts_or_in_an_error(tmp_path: Path, kind: Kind) -> None:
     with stand(tmp_path) as bench:
-        assert bench.measure(0)
+        bench.come_to_rest()
         ends: dict[str, str] = {}
         for name in bench.served.model.instruments:
             for at in range(1, 1 + bench.messages(name, 1 - bench.turn, after_stall=kind == "stall")):
