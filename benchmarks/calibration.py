@@ -50,9 +50,10 @@ def rates(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
 def efficiency(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
     found, lines = [row["efficiency"] for row in rows], list[tuple[object, ...]]()
     bounded = [each["bound"] for each in found if "bound" in each]
-    for name in found[0]["mse"]:
-        mse = np.array([each["mse"][name] for each in found])
-        bias = np.array([each["bias"][name] for each in found])
+    for name in dict.fromkeys([*found[0]["mse"], *_knowing_more(bounded)]):
+        family = name.split(" with ")[0]
+        mse = np.array([each["mse"][family] for each in found])
+        bias = np.array([each["bias"][family] for each in found])
         error = bias.std(ddof=1) / len(bias) ** 0.5 if len(bias) > 1 else np.nan
         shares = []
         for model in ("documented, used", "documented, all", "of the true family, used", "of the true family, all"):
@@ -62,6 +63,11 @@ def efficiency(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
             (kind, name, len(found), f"{mse.mean() ** 0.5:.2e}", f"{bias.mean():+.1e} +- {error:.0e}", *shares)
         )
     return lines
+
+
+def _knowing_more(bounded: Sequence[Row]) -> list[str]:
+    """Names of the bounds that take more as known than a calibration does."""
+    return [name for each in bounded[:1] for name in each["documented, all readings"] if " with " in name]
 
 
 def coverage(kind: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from calibration_chips import Array, Truth
-from calibration_gauge import Gauge, along, at_points, own_counts, tested
+from calibration_gauge import Gauge, along, own_counts, tested
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from photonic.calibration.model import ChipModel, shifted
 from photonic.calibration.points import Points
 from photonic.calibration.programming import rank_one
-from photonic.calibration.quantised import cells, cramer_rao
+from photonic.calibration.quantised import cells
 from photonic.calibration.reading import Taken
 from photonic.physics.ringbank import RingBank
 
@@ -234,16 +234,16 @@ class Bound:
             at = np.concatenate([np.arange(i * local, (i + 1) * local), np.arange(m * local, len(total))])
             total[np.ix_(at, at)] += each
         if not self.family.rank_one:
-            return _inverse(total)
+            return inverse(total)
         reduced = self._rank_one(len(total))
-        return np.asarray(reduced @ _inverse(reduced.T @ total @ reduced) @ reduced.T)
+        return np.asarray(reduced @ inverse(reduced.T @ total @ reduced) @ reduced.T)
 
     def _lost(self, i: int) -> Array:
         """Of the information of one output, what its transitions take: they are free but for their line."""
         line = np.stack([np.ones_like(self.ideal), self.ideal], axis=1)
         rest = np.linalg.svd(line, full_matrices=True)[0][:, 2:]
         cross = self._cross[i] @ rest
-        return np.asarray(cross @ _inverse(rest.T @ self._own[i] @ rest) @ cross.T)
+        return np.asarray(cross @ inverse(rest.T @ self._own[i] @ rest) @ cross.T)
 
     def _rank_one(self, size: int) -> Array:
         """(P, p) from parameters in which first coefficients are log gain + log power, to all."""
@@ -342,38 +342,6 @@ def variances(covariance: Array, rows: Array) -> Array:
     return np.asarray(((rows @ covariance) * rows).sum(1))
 
 
-def noise_bound(truth: Truth, taken: Sequence[Taken], held: Points, draws: int = 4000) -> Array:
-    """Bound (P, M) of the relative variance of V at points, from readings of any kind; means known.
-
-    Common factors and the ADC are in the likelihood (``quantised.cramer_rao``); transitions are the ideal ones, which
-    meet the same random phases as any others. The information is that of ``draws`` random shots, times their share.
-    """
-    rng, (low, high) = np.random.default_rng(0), truth.spec.count_range
-    d, s, shots = _some_shots(truth, taken, rng, draws)
-    edges, on = np.arange(low + 0.5, high), truth.noise > 0
-    found = cramer_rao(truth.noise, truth.volts(d), s, d, truth.gain, edges, 1, rng, draws=len(d))
-    covariance = found[np.ix_(on, on)] * (len(d) / shots)
-    d, s = at_points(truth, held)
-    by_term = np.stack([np.ones_like(s), s, d**2, s**2], -1)[..., on]
-    v = truth.variance(d, s) / truth.gain**2
-    return np.asarray(np.einsum("pma,ab,pmb->pm", by_term, covariance, by_term) / v**2)
-
-
-def _some_shots(truth: Truth, taken: Sequence[Taken], rng: np.random.Generator, draws: int) -> tuple[Array, Array, int]:
-    """D and S (draws, M) of random shots, and how many there are in all."""
-    sizes = np.array([len(item.counts) for item in taken])
-    shape, ds, ss = (truth.spec.n_outputs, truth.spec.n_inputs), [], []
-    for item, some in zip(taken, rng.multinomial(draws, sizes / sizes.sum()), strict=True):
-        if not some:
-            continue
-        inputs = item.reading.inputs.double().numpy()[rng.integers(0, len(item.counts), some)]
-        d, s = truth.point(item.reading.weights.double().numpy().reshape(shape), inputs)
-        lit = 0.0 if item.reading.conditions.get("laser_power") == 0 else 1.0
-        ds.append(d * lit)
-        ss.append(s * lit)
-    return np.concatenate(ds), np.concatenate(ss), int(sizes.sum())
-
-
 def _hats(size: int, knots: int) -> Array:
     """(size, knots) of linear interpolation."""
     found = np.empty((size, knots))
@@ -382,7 +350,7 @@ def _hats(size: int, knots: int) -> Array:
     return found
 
 
-def _inverse(information: Array) -> Array:
+def inverse(information: Array) -> Array:
     """Inverse on the directions that readings fix."""
     scale = np.sqrt(np.maximum(np.diagonal(information), 1e-300))
     values, vectors = np.linalg.eigh(information / np.outer(scale, scale))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,28 @@ class Truth:
         signed, power = self.matrices(codes[None])
         light = self.light(inputs)
         return light @ signed[0].T, light @ power[0].T
+
+    def shots(self, codes: Array, inputs: Array) -> tuple[Array, Array, Array]:
+        """D and S as ``point``, and the change (B, M) of S by ``share``, the light being the same in all."""
+        signed, power = self.matrices(codes[None])
+        light, n = self.light(inputs), self.spec.n_inputs
+        turned = (np.abs(signed[0]) - 1 / n) * sum(self.law)
+        return light @ signed[0].T, light @ power[0].T, light @ turned.T
+
+    @cached_property
+    def law(self) -> tuple[float, float]:
+        """How much of S is all light of the inputs, and how much that which the size of their weights lets through."""
+        low, high = self.spec.weight_code_range
+        shape = 8, self.spec.n_outputs, self.spec.n_inputs
+        signed, power = self.matrices(np.random.default_rng(0).integers(low, high + 1, shape).astype(np.float64))
+        design = np.stack([np.full(signed.size, 1 / self.spec.n_inputs), np.abs(signed).ravel()], axis=1)
+        fixed, follows = np.linalg.lstsq(design, power.ravel(), rcond=None)[0]
+        return float(fixed), float(follows)
+
+    @property
+    def share(self) -> float:
+        """Of the weighted power in S."""
+        return self.law[1] / sum(self.law)
 
     def volts(self, d: Array) -> Array:
         """Mean before the ADC, counts, of results (..., M)."""

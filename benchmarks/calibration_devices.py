@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from calibration_bound import USED, Bound, documented, functions, noise_bound, true_family, variances
+from calibration_bound import USED, Bound, documented, functions, true_family, variances
 from calibration_chips import KINDS, Truth
 from calibration_gauge import Gauge, errors, inside
+from calibration_noisebound import noise_bound
 from calibration_tables import Row
 from calibration_wrong import judged
 
@@ -30,6 +31,12 @@ from photonic.testing import OnlyMeasured
 
 LATER = 10_000_000  # added to the seed: noise and patterns of a later measurement
 _AVERAGED = 400  # noisy products behind each mean
+_NOISE = {
+    "all": "V(S, D)",
+    "share": "V(S, D) with units known",
+    "units": "V(S, D) with share known",
+    "terms": "V(S, D) with units and share known",
+}
 _ROWS, _INPUTS = 24, 2  # of a random matrix, in tiles of the chip's size
 
 
@@ -121,7 +128,8 @@ def _bounds(made: Calibrated, truth: Truth, gauge: Gauge, model: ChipModel) -> d
             }
     everything = [item for part in parts.values() for item in part]
     for which, taken in (("used", parts["noise"]), ("all", everything)):
-        found[f"documented, {which} readings"]["V(S, D)"] = float(noise_bound(truth, taken, made.held).mean())
+        noise = noise_bound(truth, taken, made.held)
+        found[f"documented, {which} readings"] |= {_NOISE[name]: float(each.mean()) for name, each in noise.items()}
     return found
 
 
