@@ -231,7 +231,7 @@ def test_both_byte_orders_give_the_same(bench: VirtualBench, order: str) -> None
 
 
 def test_a_record_without_a_trigger_ends_at_the_deadline(bench: VirtualBench) -> None:
-    recorder = open_digitizer(_to(bench, "digitizer", timeout_s=0.3), CODES)
+    recorder = open_digitizer(_to(bench, "digitizer", timeout_s=1.0), CODES)
     recorder.configure(64, 1, rate_hz=4e6)
     recorder.arm()
     with pytest.raises(InstrumentTimeoutError, match="did the trigger come"):
