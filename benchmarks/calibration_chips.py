@@ -161,15 +161,22 @@ class Truth:
         a, b, c, e = self.noise
         return np.asarray(self.gain**2 * (a + b * s + c * d**2 + e * s**2))
 
-    def line(self) -> tuple[Array, Array, Array]:
-        """Offset and slope (M,) of the best line through each INL, and what is left of it (M, K), in LSB."""
+    def line(self, known: NDArray[np.bool_] | None = None) -> tuple[Array, Array, Array]:
+        """Offset and slope (M,) of the best line through each INL, and what is left of it (M, K), in LSB.
+
+        Args:
+            known: (M, K) transitions that the line is through; None: all.
+        """
         low, high = self.spec.count_range
         ideal = np.arange(low + 0.5, high)
         if self.transitions is None:
             m = len(self.gain)
             return np.zeros(m), np.zeros(m), np.zeros((m, len(ideal)))
-        slope, offset = np.polyfit(ideal, (self.transitions - ideal).T, 1)
-        return offset, slope, self.transitions - ideal - offset[:, None] - slope[:, None] * ideal
+        inl = self.transitions - ideal
+        which = np.ones(inl.shape, dtype=bool) if known is None else known
+        lines = [np.polyfit(ideal[row], each[row], 1) for each, row in zip(inl, which, strict=True)]
+        slope, offset = np.array(lines).T
+        return offset, slope, inl - offset[:, None] - slope[:, None] * ideal
 
     def conditions(self) -> tuple[float, float, float, float]:
         """The quantities of the module's table."""

@@ -100,7 +100,7 @@ def rates(made: Calibrated) -> Row:
 def efficiency(made: Calibrated, bounds: bool = True) -> Row:
     """By family: mean squared error and mean error, and bounds of the former."""
     truth, model, held = made.truth, made.model, made.held
-    gauge = Gauge.of(truth, model)
+    gauge = Gauge.of(truth, model, made.record)
     found = errors(truth, gauge, made.record, held, made.device)
     row: Row = {"mse": {k: float((v**2).mean()) for k, v in found.items()}}
     row["bias"] = {k: float(v.mean()) for k, v in found.items()}
@@ -136,7 +136,7 @@ def _bounds(made: Calibrated, truth: Truth, gauge: Gauge, model: ChipModel) -> d
 def coverage(made: Calibrated) -> Row:
     """Hits and intervals by family."""
     truth = made.truth
-    return {"inside": inside(truth, Gauge.of(truth, made.model), made.record, made.held)}
+    return {"inside": inside(truth, Gauge.of(truth, made.model, made.record), made.record, made.held)}
 
 
 def products(made: Calibrated) -> Row:

@@ -1,9 +1,10 @@
 """The truth in the gauge that a record documents (``photonic.calibration.model``), and errors by family.
 
-The line through an ADC's INL is part of gain and zero (``photonic.calibration.adc``). An element's own weights are
-those with all other elements of its row at the code of s = 0, as the model has them. What elements have in common is
-projected onto the record's curves, which are orthogonal to 1 and to s: in that gauge a slope does not depend on what
-else is fitted.
+The line through an ADC's INL, over the transitions that were identified, is part of gain and zero
+(``photonic.calibration.adc``): one that is missing at an end moves it by several standard errors of a gain. An
+element's own weights are those with all other elements of its row at the code of s = 0, as the model has them. What
+elements have in common is projected onto the record's curves, which are orthogonal to 1 and to s: in that gauge a slope
+does not depend on what else is fitted.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Gauge:
         zero: (M,) counts.
         power: (N,).
         scale: (M,) 1 + slope of the line that was taken out of the INL.
+        inl: (M, K) what is left of the INL, LSB.
     """
 
     codes: Array
@@ -46,13 +48,15 @@ class Gauge:
     zero: Array
     power: Array
     scale: Array
+    inl: Array
 
     @classmethod
-    def of(cls, truth: Truth, model: ChipModel) -> Gauge:
-        """The truth in the gauge of this model's curves."""
+    def of(cls, truth: Truth, model: ChipModel, record: Calibration) -> Gauge:
+        """The truth in the gauge of a record: of its curves, and of the transitions that it identified."""
         low, high = truth.spec.weight_code_range
         codes = np.linspace(low, high, model.curves.shape[1])
-        offset, slope, _ = truth.line()
+        errors = record.arrays.get("transitions_se")
+        offset, slope, inl = truth.line(None if errors is None else np.isfinite(errors))
         own = own_counts(truth, codes, rest=codes[np.abs(model.curves[1]).argmin()]) / (1 + slope)[:, None]
         raw = np.einsum("qk,kmn->mnq", along(model.curves), own)
         gain, power = rank_one(raw[..., 1])
@@ -65,6 +69,7 @@ class Gauge:
             zero=(truth.zero - offset) / (1 + slope),
             power=power,
             scale=1 + slope,
+            inl=inl / (1 + slope)[:, None],
         )
 
     @property
@@ -132,7 +137,6 @@ def inside(truth: Truth, gauge: Gauge, record: Calibration, held: Points) -> dic
     """
     assert record.spec is not None
     a, transmitter = record.arrays, truth.device.transmitter
-    own = truth.line()[2] / gauge.scale[:, None]
     low, high = truth.spec.count_range
     found = {
         "gain": _covered(a, "counts_per_d", gauge.gain),
@@ -143,7 +147,7 @@ def inside(truth: Truth, gauge: Gauge, record: Calibration, held: Points) -> dic
         "weight curves": _covered(a, "element", gauge.element, slice(2, None)),
         "V_pi": _covered(a, "inverse_v_pi", transmitter.inverse_v_pi.numpy()),
         "bias": _covered(a, "bias_rad", transmitter.bias_rad.numpy()),
-        "INL": _covered(a, "transitions", np.arange(low + 0.5, high) + own),
+        "INL": _covered(a, "transitions", np.arange(low + 0.5, high) + gauge.inl),
     }
     terms = _noise(truth, gauge, record, held)
     rows = {row.name: row for row in record.parameters}
