@@ -1,11 +1,9 @@
-"""The session: what it takes for an answer, what it refuses, and that every fault ends in the right error, in time."""
+"""The session: what it takes for an answer and what it refuses, blocks, transcripts, and visa's own calls."""
 
 from __future__ import annotations
 
 import json
-import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +15,9 @@ from photonic.backends.visa.owner import Owner
 from photonic.backends.visa.session import ScpiSession
 from photonic.backends.visa.streams import SocketStream, VisaStream
 from photonic.backends.visa.transcript import Transcript
-from photonic.errors import (
-    DisconnectedError,
-    IdentityError,
-    InstrumentError,
-    InstrumentTimeoutError,
-    LabError,
-    ProtocolError,
-    ReadbackError,
-)
-from tests.backends.visa.peers import Box, Connection, Peer, within
-
-TIMEOUT_S = 0.8  # no shorter: a busy host itself may stand still for half a second
-OPENING = 1  # messages of the handshake: *CLS;*IDN? (and one more where marks are looked for)
-
-
-def opened(peer: Peer, *, marks: bool = False, **options: object) -> ScpiSession:
-    protocol = Protocol(mark="*ESE" if marks else None)
-    return ScpiSession("box", peer.connect, protocol, timeout_s=TIMEOUT_S, **options)  # type: ignore[arg-type]
-
-
-def _query_until_it_fails(session: ScpiSession) -> None:
-    for _ in range(50):
-        session.query(":A?")
+from photonic.errors import InstrumentError, InstrumentTimeoutError, LabError, ProtocolError, ReadbackError
+from tests.backends.visa.peers import Box, Peer, within
+from tests.backends.visa.sessions import TIMEOUT_S, garbage, opened, silent
 
 
 def test_a_message_ends_with_the_error_query_and_the_answer_is_one_line() -> None:
@@ -157,217 +135,6 @@ def test_many_blocks_go_in_one_message_and_messages_stay_below_their_limit() -> 
     assert box.messages[3:] == [b":F;" + b";".join(two) + b";:SYST:ERR?" for two in (blocks[:2], blocks[2:])]
 
 
-# ---------------------------------------------------------------- faults
-
-
-def _close(connection: Connection, reply: bytes) -> None:
-    connection.close()
-
-
-def _silent(connection: Connection, reply: bytes) -> None:
-    pass
-
-
-def _truncated(connection: Connection, reply: bytes) -> None:
-    connection.send(reply[:-3])
-
-
-def _closed_in_the_middle(connection: Connection, reply: bytes) -> None:
-    connection.send(reply[:-3])
-    connection.close()
-
-
-def _garbage(connection: Connection, reply: bytes) -> None:
-    connection.send(bytes(range(128, 256)) + b"\n")
-
-
-def _twice(connection: Connection, reply: bytes) -> None:
-    connection.send(reply + reply)
-
-
-FAULTS: dict[str, tuple[Callable[[Connection, bytes], None], type[LabError]]] = {
-    "silence": (_silent, InstrumentTimeoutError),
-    "truncated": (_truncated, InstrumentTimeoutError),
-    "closed": (_close, DisconnectedError),
-    "closed in the middle": (_closed_in_the_middle, DisconnectedError),
-    "garbage": (_garbage, ProtocolError),
-    "no end": (lambda connection, reply: connection.send(reply[:-1]), InstrumentTimeoutError),
-    "more answers": (lambda connection, reply: connection.send(b"1;" + reply), ProtocolError),
-    "fewer answers": (lambda connection, reply: connection.send(b'0,"No error"\n'), ProtocolError),
-    "error without a text": (lambda connection, reply: connection.send(b"7;oops\n"), ProtocolError),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_ends_in_its_error_in_time_and_the_next_call_is_right(fault: str) -> None:
-    commit, error = FAULTS[fault]
-    box = Box({":A?": b"7", ":B?": b"8"}, faults={OPENING: commit})
-    with Peer(box.serve) as peer:
-        session = opened(peer)
-        with within(TIMEOUT_S), pytest.raises(error):
-            session.query(":A?")
-        with within(TIMEOUT_S):
-            assert session.query(":B?") == "8"
-        assert peer.connections == 2
-        session.close()
-
-
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("more answers", "error without a text")])
-def test_faults_while_it_opens_end_likewise(fault: str) -> None:
-    commit, error = FAULTS[fault]
-    if fault == "fewer answers":
-        error = IdentityError
-    with Peer(Box({":A?": b"7"}, faults={0: commit}).serve) as peer:
-        session = opened(peer, identity="TEST")
-        with within(TIMEOUT_S), pytest.raises(error):
-            session.query(":A?")
-        assert session.query(":A?") == "7"
-        session.close()
-
-
-def test_a_late_answer_is_never_taken_for_another_one_s() -> None:
-    box = Box({":A?": b"stale", ":B?": b"true"})
-
-    def late(connection: Connection, reply: bytes) -> None:
-        connection.stopped.wait(2 * TIMEOUT_S)
-        connection.send(reply)
-
-    box.faults = {OPENING: late}
-    with Peer(box.serve) as peer:
-        session = opened(peer)
-        with pytest.raises(InstrumentTimeoutError):
-            session.query(":A?")
-        assert session.query(":B?", timeout_s=5.0) == "true"
-        session.close()
-
-
-def test_a_duplicate_answer_is_refused_at_the_latest_by_its_mark() -> None:
-    box = Box({":A?": b"first", ":B?": b"second"})
-    sent: list[bytes] = []
-
-    def with_the_last_one(connection: Connection, reply: bytes) -> None:
-        connection.send(sent[-1] + reply)  # only after the next message was sent: nothing was waiting before
-
-    def remembered(connection: Connection, reply: bytes) -> None:
-        sent.append(reply)
-        connection.send(reply)
-
-    box.faults = {2: remembered, 3: with_the_last_one}
-    with Peer(box.serve) as peer:
-        session = opened(peer, marks=True)
-        assert session.query(":A?") == "first"
-        with pytest.raises(ProtocolError, match="belongs to another message"):
-            session.query(":B?")
-        assert session.query(":B?") == "second"
-        session.close()
-        both = opened(peer)
-        box.faults = {len(box.messages) + OPENING: _twice}
-        with pytest.raises(ProtocolError, match=r"after the end|nobody asked for"):
-            _query_until_it_fails(both)
-        both.close()
-
-
-def test_an_instrument_that_was_switched_off_and_on_is_noticed() -> None:
-    box = Box({":A?": b"1"})
-    with Peer(box.serve) as peer:
-        session = opened(peer, marks=True)
-        session.query(":A?")
-        box.mark = b"0"
-        with pytest.raises(ProtocolError, match="switched off and on"):
-            session.query(":A?")
-        assert session.query(":A?") == "1"
-        session.close()
-
-
-def test_an_instrument_without_the_register_does_without_marks() -> None:
-    box = Box({":A?": b"1"}, marks=False)
-    with Peer(box.serve) as peer:
-        session = opened(peer, marks=True)
-        assert session.query(":A?") == "1"
-        assert box.messages[-1] == b":A?;:SYST:ERR?"
-        session.close()
-
-
-def test_another_instrument_after_a_reopening_is_refused() -> None:
-    box = Box({":A?": b"1"}, faults={2: _close})
-    with Peer(box.serve) as peer:
-        session = opened(peer, identity="MODEL,4")
-        session.query(":A?")
-        with pytest.raises(DisconnectedError):
-            session.query(":A?")
-        box.identity = "TEST,MODEL,43,1.0"
-        with pytest.raises(IdentityError, match="same instrument"):
-            session.query(":A?")
-        box.identity = "OTHER,THING,1,1"
-        with pytest.raises(IdentityError, match="matches 'MODEL,4'"):
-            session.query(":A?")
-        session.close()
-
-
-def test_a_peer_that_closed_while_nothing_was_asked_is_noticed_at_once() -> None:
-    def serve(connection: Connection) -> None:
-        box.reply(connection.message())
-        connection.send(box.identity.encode() + b"\n")
-        connection.close()
-
-    box = Box()
-    with Peer(serve) as peer:
-        session = ScpiSession("box", peer.connect, Protocol(), timeout_s=30.0)
-        session.identify()
-        with within(0.2), pytest.raises(DisconnectedError):
-            _query_until_it_fails(session)
-        session.close()
-
-
-def test_a_closed_port_is_refused_when_it_is_opened() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-        peer = Peer(Box().serve)
-        peer.port = port
-        session = opened(peer)
-        with within(TIMEOUT_S), pytest.raises(DisconnectedError, match="cannot be reached"):
-            session.query(":A?")
-        peer._listener.close()
-
-
-def test_a_reader_that_stalls_does_not_hold_up_a_write_beyond_its_deadline() -> None:
-    def stalls(connection: Connection) -> None:
-        connection.message()
-        connection.send(b"TEST,MODEL,42,1.0\n")
-        connection.stall()
-
-    with Peer(stalls, receive_buffer=2**14) as peer:
-        session = opened(peer)
-        block = np.zeros(2**23, dtype=np.uint8)
-        with within(TIMEOUT_S), pytest.raises(InstrumentTimeoutError, match="sending"):
-            session.run([Command(":D", block=raw_bytes(block))])
-        session.close()
-
-
-def test_a_reader_that_closes_while_it_stalls_is_noticed_before_the_deadline() -> None:
-    def closes(connection: Connection) -> None:
-        connection.message()
-        connection.send(b"TEST,MODEL,42,1.0\n")
-        connection.stopped.wait(0.2)
-        connection.close()
-
-    with Peer(closes, receive_buffer=2**14) as peer:
-        session = ScpiSession("box", peer.connect, Protocol(), timeout_s=60.0)
-        with within(1.0), pytest.raises(DisconnectedError):
-            session.run([Command(":D", block=raw_bytes(np.zeros(2**24, dtype=np.uint8)))])
-        session.close()
-
-
-def test_only_a_query_that_may_be_repeated_is() -> None:
-    box = Box({":A?": b"7"}, faults={1: _silent, 3: _garbage})
-    with Peer(box.serve) as peer:
-        session = opened(peer)
-        assert session.query(":A?", retries=2) == "7"
-        assert peer.connections == 3
-        session.close()
-
-
 # ---------------------------------------------------------------- other ways
 
 
@@ -387,7 +154,7 @@ def test_what_goes_through_visa_s_own_calls_is_the_same() -> None:
             [Command(":E", block=raw_bytes(values + 0.5)), ask(":A?"), Command(":D?", into=raw_bytes(found))]
         ) == ["x"]
         np.testing.assert_array_equal(found, values)
-        box.faults = {len(box.messages): _silent}
+        box.faults = {len(box.messages): silent}
         with within(TIMEOUT_S), pytest.raises(InstrumentTimeoutError):
             session.query(":A?")
         assert session.query(":A?") == "x"
@@ -396,7 +163,7 @@ def test_what_goes_through_visa_s_own_calls_is_the_same() -> None:
 
 def test_a_transcript_holds_every_exchange_and_how_it_failed(tmp_path: Path) -> None:
     values = np.array([1.0, 2.0])
-    box = Box({":D?": b"#216" + values.tobytes(), ":A?": b"x"}, faults={2: _garbage})
+    box = Box({":D?": b"#216" + values.tobytes(), ":A?": b"x"}, faults={2: garbage})
     transcript = Transcript(tmp_path / "lab.jsonl")
     with Peer(box.serve) as peer:
         session = opened(peer, transcript=transcript)
@@ -413,7 +180,7 @@ def test_a_transcript_holds_every_exchange_and_how_it_failed(tmp_path: Path) -> 
 
 
 def test_an_exchange_gives_way_to_making_the_bench_safe() -> None:
-    box = Box({":A?": b"7"}, faults={1: _silent})
+    box = Box({":A?": b"7"}, faults={1: silent})
     owner = Owner("box")
     with Peer(box.serve) as peer:
         session = ScpiSession("box", peer.connect, Protocol(), timeout_s=60.0, owner=owner)
