@@ -1,4 +1,4 @@
-"""The sweep: what it keeps, where it goes on, and what stops it."""
+"""The sweep: what it keeps, and where it goes on."""
 
 from __future__ import annotations
 
@@ -12,78 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-import photonic
-from photonic.backends.chip import Chip, Conditions, Measurement
 from photonic.calibration.raw import RawStore
-from photonic.calibration.reading import Reading, Taken
-from photonic.calibration.sweep import DEAD, RAILS, WELL, sweep
-from photonic.errors import CalibrationError, ChipError, SaturationError, WrongChipError
-from photonic.records import ChipSpec, Response
-
-M, N, SHOTS = 4, 6, 24
-SPEC = ChipSpec(
-    chip_id="small",
-    n_outputs=M,
-    n_inputs=N,
-    response=Response(counts_per_d=(400.0,)),
-    conditions={"laser_power": (0.0, 1.0)},
-)
-SIM = f"sim:typical?n_inputs={N}&n_outputs={M}&laser_drift=0.02&gain_drift=0.01&drift_s=1e-5&device=7"
-
-
-class Small(Chip):
-    """Linear, and as it is told: ``answers`` maps the number of a call to what it gives or raises."""
-
-    def __init__(self, spec: ChipSpec = SPEC, answers: dict[int, Any] | None = None, clock: Sequence[Any] = ()) -> None:
-        super().__init__(spec)
-        self.answers, self.clock, self.calls = answers or {}, clock, 0
-        self.seen: list[Conditions] = []
-
-    def _measure(self, weights: Tensor, inputs: Tensor, conditions: Conditions) -> Measurement:
-        call, self.calls = self.calls, self.calls + 1
-        self.seen.append(conditions)
-        tiles = weights.double().unflatten(-1, (M, N)) / 127
-        counts = 400 * torch.einsum("rcmn,cbn->rcbm", tiles, inputs.double() / 255) / N
-        answer = self.answers.get(call, self.answers.get(-1))
-        if isinstance(answer, BaseException):
-            raise answer
-        if callable(answer):
-            counts = answer(self, counts)
-        counts = counts if self.spec.adc_bits is None else counts.round().clamp(-128, 127).to(torch.int16)
-        if call < len(self.clock) and self.clock[call] is not None:
-            return Measurement(counts, telemetry={"clock_s": torch.tensor(self.clock[call]), "tap": torch.ones(2)})
-        return Measurement(counts, telemetry={"tap": torch.tensor([[1.0, 2.0, 6.0]])})
-
-
-def plan_for(readings: int = 12, conditions: dict[str, float | str] | None = None, seed: int = 0) -> list[Reading]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def codes(low: int, high: int, *shape: int) -> Tensor:
-        return torch.randint(low, high, shape, generator=generator).to(torch.int16)
-
-    return [
-        Reading("matrix", codes(-40, 41, M * N), codes(0, 256, SHOTS, N), conditions or {}, 0) for _ in range(readings)
-    ]
-
-
-def new_store(folder: Path, plan: Sequence[Reading], spec: ChipSpec = SPEC) -> RawStore:
-    return RawStore.create(folder, spec, plan, seed=0, budget=10_000)
-
-
-def counts_of(taken: Sequence[Taken]) -> Tensor:
-    return torch.stack([item.counts for item in taken])
-
-
-def simulated() -> Chip:
-    return photonic.open_chip(SIM, seed=3)
-
-
-def uninterrupted(plan: Sequence[Reading]) -> Tensor:
-    """Counts of a simulated chip that measures the plan without a sweep."""
-    chip = simulated()
-    return torch.stack([chip.measure(r.weights[None, None], r.inputs[None], r.conditions).counts[0, 0] for r in plan])
+from photonic.calibration.reading import Taken
+from photonic.calibration.sweep import sweep
+from photonic.errors import CalibrationError
+from photonic.records import ChipSpec
+from tests.calibration.smallchip import SPEC, M, Small, counts_of, new_store, plan_for, simulated, uninterrupted
 
 
 def test_readings_are_kept_in_order(tmp_path: Path) -> None:
@@ -152,14 +87,6 @@ def test_clock_that_begins_anew_runs_on(tmp_path: Path) -> None:
     assert np.diff(times[5:]) == pytest.approx([1.0, 1.0])
 
 
-@pytest.mark.parametrize(("clock", "match"), [((1.0, 0.5), "backwards"), ((1.0, None), "not with others")])
-def test_clock_that_cannot_be_trusted_stops(tmp_path: Path, clock: Sequence[Any], match: str) -> None:
-    plan = plan_for(4)
-    with new_store(tmp_path / "x", plan) as store, pytest.raises(CalibrationError, match=match):
-        sweep(Small(clock=clock), plan, store)
-    assert RawStore.open(tmp_path / "x").done == 1
-
-
 @pytest.mark.parametrize("error", [OSError("cable"), KeyboardInterrupt(), TimeoutError("no answer in 5 s")])
 def test_failing_chip_keeps_what_was_measured(tmp_path: Path, error: BaseException) -> None:
     """The error says where and what is kept, with the chip's own as its cause; Ctrl-C comes out as it is."""
@@ -215,7 +142,7 @@ def test_resumed_simulation_draws_the_same_noise(tmp_path: Path, again: str) -> 
 
 KILLED = """
 import os, random, signal, sys, time
-from tests.calibration import test_sweep as here
+from tests.calibration import smallchip as here
 from photonic.calibration.raw import RawStore
 from photonic.calibration.sweep import sweep
 
@@ -267,123 +194,6 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     assert store.done == 500
     store.check_plan([item.reading for item in store.taken()])
     assert torch.equal(counts_of(store.taken()), uninterrupted(plan))
-
-
-def _railed(chip: Chip, counts: Tensor) -> Tensor:
-    return torch.full_like(counts, 127.0)
-
-
-def _still(chip: Chip, counts: Tensor) -> Tensor:
-    return torch.full_like(counts, 3.0)
-
-
-@pytest.mark.parametrize(
-    ("answer", "flag", "match"), [(_railed, RAILS, "at a rail"), (_still, DEAD, "no output moves")]
-)
-def test_chip_that_answers_nothing_stops_after_eight(tmp_path: Path, answer: Any, flag: str, match: str) -> None:
-    """And such data are not gone on with."""
-    plan = plan_for(12)
-    with new_store(tmp_path / "x", plan) as store, pytest.raises(CalibrationError, match=match):
-        sweep(Small(answers={-1: answer}), plan, store)
-    with RawStore.open(tmp_path / "x") as store:
-        assert [note.flag for note in store.notes] == [flag] * 8
-        chip = Small()
-        with pytest.raises(CalibrationError, match="measure anew"):
-            sweep(chip, plan, store)
-        assert chip.calls == 0
-
-
-def test_one_reading_may_look_wrong(tmp_path: Path) -> None:
-    """Seven dead readings and a live one are noted, and so are all at the rails later on."""
-    plan = plan_for(20)
-    wrong = {**dict.fromkeys(range(7), _still), **dict.fromkeys(range(8, 18), _railed)}
-    with new_store(tmp_path / "x", plan) as store:
-        sweep(Small(answers=wrong), plan, store)
-        assert [note.flag for note in store.notes] == [DEAD] * 7 + [WELL] + [RAILS] * 10 + [WELL] * 2
-
-
-def test_equal_counts_may_be_right(tmp_path: Path) -> None:
-    """Without light, or with one vector over and over, a quiet chip gives equal counts and is alive."""
-    dark = plan_for(5, {"laser_power": 0.0})
-    repeated = [Reading("noise", r.weights, r.inputs[:1].expand(SHOTS, N).contiguous(), {}, 0) for r in plan_for(5)]
-    plan = dark + repeated + plan_for(2)
-    with new_store(tmp_path / "x", plan) as store:
-        sweep(Small(answers=dict.fromkeys(range(5), _still)), plan, store)
-        assert [note.flag for note in store.notes] == [None] * 10 + [WELL] * 2
-
-
-def _with_nan(chip: Chip, counts: Tensor) -> Tensor:
-    counts[0, 0, 3, 2] = torch.nan
-    return counts
-
-
-def _one_output_less(chip: Chip, counts: Tensor) -> Tensor:
-    return counts[..., 1:]
-
-
-@pytest.mark.parametrize("answer", [_with_nan, _one_output_less])
-def test_counts_that_are_none_stop(tmp_path: Path, answer: Any) -> None:
-    """NaN, which a chip without a converter could give, and a wrong shape; the first readings are kept."""
-    spec = SPEC.model_copy(update={"adc_bits": None, "count_range": (-1e4, 1e4)})
-    plan = plan_for(5)
-    with new_store(tmp_path / "x", plan, spec) as store:
-        with pytest.raises(CalibrationError, match="2 readings before it are kept") as caught:
-            sweep(Small(spec, answers={2: answer}), plan, store)
-        assert isinstance(caught.value.__cause__, ChipError)
-    assert RawStore.open(tmp_path / "x").done == 2
-
-
-def test_chip_s_own_limit_of_rails_stops(tmp_path: Path) -> None:
-    spec = SPEC.model_copy(update={"max_saturated_fraction": 0.5})
-    plan = plan_for(5)
-    with (
-        new_store(tmp_path / "x", plan, spec) as store,
-        pytest.raises(CalibrationError, match="at the rails") as caught,
-    ):
-        sweep(Small(spec, answers={2: _railed}), plan, store)
-    assert isinstance(caught.value.__cause__, SaturationError)
-
-
-@pytest.mark.parametrize(
-    ("change", "match"), [({"chip_id": "other"}, "found other"), ({"adc_full_scale": 0.5}, "in adc_full_scale")]
-)
-def test_chip_that_becomes_another_one_stops(tmp_path: Path, change: dict[str, Any], match: str) -> None:
-    """In mid-sweep, and between two sweeps; the reading in which it happened is not kept."""
-    plan = plan_for(6)
-
-    def another(chip: Chip, counts: Tensor) -> Tensor:
-        chip.spec = chip.spec.model_copy(update=change)
-        return counts
-
-    with new_store(tmp_path / "x", plan) as store, pytest.raises(WrongChipError, match=match):
-        sweep(Small(answers={4: another}), plan, store)
-    with RawStore.open(tmp_path / "x") as store:
-        assert store.done == 4
-        wrong = Small(SPEC.model_copy(update=change))
-        with pytest.raises(WrongChipError, match=match):
-            sweep(wrong, plan, store)
-        assert wrong.calls == 0
-        sweep(Small(), plan, store)
-        assert store.done == 6
-
-
-def test_another_plan_is_refused_by_name(tmp_path: Path) -> None:
-    plan, chip = plan_for(6), Small()
-    with new_store(tmp_path / "x", plan) as store:
-        with pytest.raises(CalibrationError, match=r"another plan.*seed 0 and budget 10,000"):
-            sweep(chip, plan_for(6, seed=1), store)
-        assert chip.calls == 0
-
-
-def test_state_that_the_chip_does_not_take_back(tmp_path: Path) -> None:
-    """A chip that changed its mind about its state cannot go on with another one's noise unnoticed."""
-    plan = plan_for(6)
-    chip = Small(answers={2: OSError("gone")})
-    chip.state = lambda: {"calls": chip.calls}  # type: ignore[method-assign]
-    with new_store(tmp_path / "x", plan) as store, pytest.raises(CalibrationError):
-        sweep(chip, plan, store)
-    with RawStore.open(tmp_path / "x") as store, pytest.raises(CalibrationError, match="does not take back the state"):
-        sweep(Small(), plan, store)
 
 
 def test_state_that_no_json_holds_is_left_out(tmp_path: Path) -> None:
