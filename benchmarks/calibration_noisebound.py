@@ -14,16 +14,14 @@ nobody outside of a chip knows:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from calibration_bound import inverse
 from calibration_chips import Array, Truth
-from numpy.typing import NDArray
 
 from photonic.calibration.points import Points
-from photonic.calibration.quantised import cells
+from photonic.calibration.quantised import factor_nodes, given_factors
 from photonic.calibration.reading import Taken
 
 _NODES = 25  # of the quadrature in each common factor
@@ -85,12 +83,10 @@ def _information(truth: Truth, shots: _Shots, rng: np.random.Generator) -> Array
     edges, m = np.arange(low + 0.5, high), len(truth.gain)
     total = np.zeros((4 + m + 1, 4 + m + 1))
     factors = [f for f in (2, 3) if truth.noise[f] > 0]
-    axis, weight = np.polynomial.hermite_e.hermegauss(_NODES)
-    grid = np.array(list(product(axis, repeat=len(factors)))).reshape(-1, len(factors))
-    prior = np.array(list(product(weight, repeat=len(factors)))).prod(-1)
+    nodes = factor_nodes(len(factors), _NODES)
     for start in range(0, len(shots.S), _CHUNK):
         part = _Shots(*(each[start : start + _CHUNK] for each in shots))
-        score = _scores(truth, part, factors, (grid, prior), edges, rng)
+        score = _scores(truth, part, factors, nodes, edges, rng)
         total += score.T @ score
     return total
 
@@ -100,17 +96,14 @@ def _scores(
 ) -> Array:
     """(B, 4 + M + 1) of counts drawn once for each shot."""
     (a, b, _, e), g, m = truth.noise, truth.gain, len(truth.gain)
-    (grid, prior), (B, _) = nodes, shots.S.shape
+    (grid, weights), (B, _) = nodes, shots.S.shape
     own = np.abs(g) * np.sqrt(a + b * shots.S)
     sizes = np.stack((shots.D, shots.S), -1)[..., [f - 2 for f in factors]] * g[:, None] * np.sqrt(truth.noise[factors])
     volts = truth.volts(shots.D)
     drawn = volts + own * rng.standard_normal(own.shape)
     code = np.searchsorted(edges, drawn + (sizes * rng.standard_normal((B, 1, len(factors)))).sum(-1))
-    p, by_mean, by_log = _cells(code, volts[:, None] + np.einsum("bmf,qf->bqm", sizes, grid), own, edges)
-    chance = np.log(p).sum(-1) + np.log(prior)
-    posterior = np.exp(chance - chance.max(1, keepdims=True))
-    posterior /= posterior.sum(1, keepdims=True)
-    by_variance, by_mean = by_log / (p * 2 * own[:, None] ** 2), by_mean / p  # (B, Q, M)
+    mean = volts[:, None] + np.einsum("bmf,qf->bqm", sizes, grid)
+    posterior, by_mean, by_variance = given_factors(code, mean, own, edges, weights)
     # the common mode's size follows the unit and the share, and moves the mean with its factor
     size = np.sqrt(e) * g * grid[:, [factors.index(3)]] if 3 in factors else np.zeros((len(grid), m))  # (Q, M)
     by_own = np.einsum("bq,bqm->bm", posterior, by_variance)
@@ -122,14 +115,6 @@ def _scores(
     score[:, 4:-1] = 2 * own**2 * by_own + shots.S * by_size
     score[:, -1] = ((b * g**2 * by_own + by_size) * shots.by_share).sum(1)
     return score
-
-
-def _cells(code: NDArray[np.intp], mean: Array, own: Array, edges: Array) -> tuple[Array, Array, Array]:
-    """Probability of codes (B, M) at the nodes (B, Q, M), and its derivatives by mean and log deviation."""
-    borders = np.concatenate([[-np.inf], edges, [np.inf]])
-    pair = np.stack((borders[code], borders[code + 1]), -1)[:, None]
-    p, by_mean, by_log = cells(pair, mean[..., None], own[:, None, :, None])
-    return p[..., 0], by_mean[..., 0], by_log[..., 0]
 
 
 def _some_shots(truth: Truth, taken: Sequence[Taken], rng: np.random.Generator, draws: int) -> tuple[_Shots, int]:

@@ -208,10 +208,8 @@ def cramer_rao(
         draws: of shots, in all; relative error of the bound about sqrt(2 / draws).
         nodes: of the quadrature in each factor.
     """
-    axis, weight = np.polynomial.hermite_e.hermegauss(nodes)
     factors = [f for f in (2, 3) if noise[f] > 0]
-    grid = np.array(list(product(axis, repeat=len(factors))))  # (Q, F); one empty row without factors
-    share = np.array(list(product(weight, repeat=len(factors)))).prod(1)
+    grid, share = factor_nodes(len(factors), nodes)
     deviations = np.sqrt(noise[factors])
     sizes = np.stack((D, S), -1)[..., [f - 2 for f in factors]] * gain[:, None] * deviations  # (P, M, F)
     known = (grid**2 - 1) / (2 * noise[factors])
@@ -221,7 +219,7 @@ def cramer_rao(
         common = (sizes[part] * rng.standard_normal((len(part), 1, len(factors)))).sum(-1)
         code = np.searchsorted(edges, volts[part] + own * rng.standard_normal(own.shape) + common)
         mean = volts[part][:, None] + np.einsum("pmf,qf->pqm", sizes[part], grid)
-        posterior, by_variance = _given_factors(code, mean, own, edges, share)
+        posterior, _, by_variance = given_factors(code, mean, own, edges, share)
         score = np.zeros((len(part), 4))
         score[:, 0] = np.einsum("pq,pqm,m->p", posterior, by_variance, gain**2)
         score[:, 1] = np.einsum("pq,pqm,pm->p", posterior, by_variance, gain**2 * S[part])
@@ -232,11 +230,32 @@ def cramer_rao(
     return bound
 
 
-def _given_factors(code: NDArray[np.intp], mean: Array, own: Array, edges: Array, share: Array) -> tuple[Array, Array]:
-    """Posterior (p, Q) of the factors' nodes and d log P / d variance (p, Q, M) of codes (p, M), factors known."""
+def factor_nodes(factors: int, nodes: int) -> tuple[Array, Array]:
+    """Gauss-Hermite nodes (Q, F) of F standard normal factors, one empty row of none, and their weights (Q,)."""
+    axis, weight = np.polynomial.hermite_e.hermegauss(nodes)
+    grid = np.array(list(product(axis, repeat=factors)))
+    return grid, np.array(list(product(weight, repeat=factors))).prod(1)
+
+
+def given_factors(
+    code: NDArray[np.intp], mean: Array, own: Array, edges: Array, share: Array
+) -> tuple[Array, Array, Array]:
+    """What codes say with the common factors known at Q nodes.
+
+    Args:
+        code: (p, M) places among the transitions.
+        mean: (p, Q, M) before the ADC, counts.
+        own: (p, M) standard deviation that outputs do not share.
+        edges: (K,) transitions.
+        share: (Q,) weights of the nodes.
+
+    Returns:
+        Posterior (p, Q) of the nodes, d log P / d mean and d log P / d variance (p, Q, M).
+    """
     borders = np.concatenate([[-np.inf], edges, [np.inf]])
     pair = np.stack((borders[code], borders[code + 1]), -1)[:, None]
-    p, _, by_log = cells(pair, mean[..., None], own[:, None, :, None])
+    p, by_mean, by_log = cells(pair, mean[..., None], own[:, None, :, None])
     log_p = np.log(p[..., 0]).sum(-1) + np.log(share)
     posterior = np.exp(log_p - log_p.max(1, keepdims=True))
-    return posterior / posterior.sum(1, keepdims=True), by_log[..., 0] / (p[..., 0] * 2 * own[:, None] ** 2)
+    by_variance = by_log[..., 0] / (p[..., 0] * 2 * own[:, None] ** 2)
+    return posterior / posterior.sum(1, keepdims=True), by_mean[..., 0] / p[..., 0], by_variance
