@@ -18,8 +18,8 @@ from photonic.study.running import Reply, Runner, Setting
 _EPOCH = b""  # no reply is empty
 _SECONDS_TO_END = 10
 # for glibc, in workers: what torch frees stays with the process. By default tensors of some MB go back to the system,
-# which hands them out again page by page: a sixth of the time of a noisy convolution
-_KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
+# which hands them out again page by page (benchmarks/study_cell.py)
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
 
 
 class _Worker(NamedTuple):
@@ -63,7 +63,7 @@ class LocalEngine:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self._setting), daemon=True)
-        with _environment(_KEPT_MEMORY):
+        with _environment(KEPT_MEMORY):
             process.start()
         theirs.close()
         self._workers[ours] = _Worker(process, ours)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from photonic.study.local import _KEPT_MEMORY, LocalEngine, _environment
+from photonic.study.local import KEPT_MEMORY, LocalEngine, _environment
 from photonic.study.running import Setting
 
 
@@ -17,9 +17,9 @@ def test_workers_keep_their_memory_and_this_process_its_environment(
 ) -> None:
     if not Path("/proc/self/environ").exists():
         pytest.skip("the environment of another process is read from /proc")
-    for name in _KEPT_MEMORY:
+    for name in KEPT_MEMORY:
         monkeypatch.delenv(name, raising=False)
-    wanted = {f"{name}={value}" for name, value in _KEPT_MEMORY.items()}
+    wanted = {f"{name}={value}" for name, value in KEPT_MEMORY.items()}
     engine = LocalEngine(Setting(tmp_path, None, 1), jobs=1)
     worker = engine._workers[engine._start()]
     try:
@@ -29,14 +29,14 @@ def test_workers_keep_their_memory_and_this_process_its_environment(
             with suppress(OSError):
                 given = set(Path(f"/proc/{worker.process.pid}/environ").read_text().split("\0"))
         assert given >= wanted
-        assert not _KEPT_MEMORY.keys() & os.environ.keys()
+        assert not KEPT_MEMORY.keys() & os.environ.keys()
     finally:
         engine._end()
 
 
 def test_what_the_user_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
-    with _environment(_KEPT_MEMORY):
+    with _environment(KEPT_MEMORY):
         assert os.environ["MALLOC_TOP_PAD_"] == "1"
         assert os.environ["MALLOC_MMAP_MAX_"] == "0"
     assert os.environ["MALLOC_TOP_PAD_"] == "1"
