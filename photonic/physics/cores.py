@@ -12,29 +12,40 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from llvmlite import ir  # noqa: TID253 - see above
-from numba import cfunc, types  # noqa: TID253 - see above
-from numba.extending import intrinsic  # noqa: TID253 - see above
+from numba import carray, cfunc, types  # noqa: TID253 - see above
+from numba.extending import intrinsic, register_jitable  # noqa: TID253 - see above
+from numpy.typing import NDArray
 
-# of what a kernel gets: the next part, then its own numbers
-ARGUMENTS = types.CPointer(types.int64)
+T = TypeVar("T")
+
 # what floating point may be re-ordered for; NaN and infinities stay what they are
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 
 
+def call(*fields: tuple[str, str]) -> np.dtype[np.void]:
+    """The record that a kernel gets: the next part and the number of parts, then fields of its own.
+
+    Args:
+        fields: name and numpy's code of each; ``u8`` is an address.
+    """
+    return np.dtype([("next", "i8"), ("parts", "i8"), *fields], align=True)
+
+
 def kernel(function: Callable[[Any], None]) -> Any:
-    """Compiles a function of ``ARGUMENTS``, and keeps it beside its module, or where numba keeps such things."""
+    """Compiles a function of a ``call``'s address, and keeps it beside its module, or where numba keeps such things."""
+    signature = types.void(types.voidptr)
     try:
-        return cfunc(types.void(ARGUMENTS), cache=True, fastmath=FAST)(function)
+        return cfunc(signature, cache=True, fastmath=FAST)(function)
     except RuntimeError:  # no directory may be written: compiled anew by every process
-        return cfunc(types.void(ARGUMENTS), fastmath=FAST)(function)
+        return cfunc(signature, fastmath=FAST)(function)
 
 
 @intrinsic
@@ -42,19 +53,24 @@ def next_part(typing_context: Any, arguments: Any) -> Any:
     """In a kernel: the number of a part that no other thread has got."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.atomic_rmw("add", values[0], ir.Constant(ir.IntType(64), 1), "monotonic")
+        counter = builder.bitcast(values[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(arguments), generate
 
 
 @intrinsic
-def float32s(typing_context: Any, address: Any) -> Any:
-    """In a kernel: what stands at an address."""
-
+def _pointer(typing_context: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(types.float32)(types.int64), generate
+    return types.voidptr(address), generate
+
+
+@register_jitable
+def array(address, count, dtype):
+    """In a kernel: numbers at an address; ``count`` is not looked at again."""
+    return carray(_pointer(address), count, dtype)
 
 
 @lru_cache(maxsize=1)
@@ -72,18 +88,18 @@ def _parallel() -> Callable[[int, int, int, int], None] | None:
     return None
 
 
-def run(compiled: Any, parts: int, arguments: Sequence[int], threads: int) -> None:
-    """Runs a kernel.
+def run(compiled: Any, arguments: NDArray[np.void], *, alone: bool) -> None:
+    """Runs a kernel over the parts that its arguments tell.
 
     Args:
-        compiled: a ``kernel``; its own numbers begin at ``arguments[2]``, after the next part and the number of parts.
-        parts: how many there are.
-        arguments: its own numbers: addresses, sizes, seeds.
-        threads: at most; torch's own number is the limit.
+        compiled: a ``kernel``.
+        arguments: one record of its ``call``; the number of parts is set.
+        alone: on the calling thread, where others would take longer to start than they save; else on as many as torch
+            uses.
     """
-    numbers = np.array([0, parts, *arguments], dtype=np.int64)
-    threads, parallel = min(threads, parts, torch.get_num_threads()), _parallel()
-    if threads > 1 and parallel is not None:
-        parallel(compiled.address, numbers.ctypes.data, threads, 0)
+    arguments["next"] = 0
+    threads, parallel = min(int(arguments["parts"][0]), torch.get_num_threads()), _parallel()
+    if alone or threads == 1 or parallel is None:
+        compiled.ctypes(arguments.ctypes.data)
     else:
-        compiled.ctypes(numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
+        parallel(compiled.address, arguments.ctypes.data, threads, 0)

@@ -6,11 +6,13 @@ most of its time, come from a compiled loop on all cores (docs/decisions/0019).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 # from here on, many: what torch takes longer for than a loop takes to start
-MANY = 2**12
+MANY = 2**13
 _WORD = 2**32
 
 
@@ -51,10 +53,15 @@ class NormalDraws:
             return out.normal_(generator=self.on(out.device))
         from photonic.physics import normals  # numba takes a while to import, and few samples do without
 
-        self._part += normals.fill_(out, self._part, self._key())
+        self.stretch(lambda first, key: normals.fill_(out, first, key))
         return out
 
-    def _key(self) -> tuple[int, int, int, int]:
-        """The seed in words of 32 bits."""
+    def stretch(self, loop: Callable[[int, tuple[int, int, int, int]], int]) -> None:
+        """Gives a part of the stream of many samples to a compiled loop that makes them itself.
+
+        Args:
+            loop: gets the number of its first part and the key, and tells how many parts it took.
+        """
         seed = self._seed
-        return seed % _WORD, seed // _WORD % _WORD, seed // _WORD**2 % _WORD, seed // _WORD**3
+        key = seed % _WORD, seed // _WORD % _WORD, seed // _WORD**2 % _WORD, seed // _WORD**3
+        self._part += loop(self._part, key)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from photonic.physics import detection
 from photonic.physics.detection import Gain
+from photonic.physics.detector import Detector
 from photonic.physics.device import Device
 from photonic.physics.draws import NormalDraws
 from photonic.physics.fewshots import FewShots, LevelTable
@@ -120,8 +120,9 @@ class Evaluation:
         self.parameters, self.device, self._code_range = parameters, device, code_range
         self._counts_per_d, self._count_range, self._draws = counts_per_d, count_range, draws
         # the light carries each line's own RIN already
-        self._noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
-        self._adc_noise_lsb = parameters.adc_noise_lsb
+        noise = parameters.noise.model_copy(update={"rin": 0.0} if device.transmitter.line_rin else {})
+        rails = None if parameters.adc_bits is None else count_range
+        self._detector = Detector(noise, parameters.adc_noise_lsb, rails, device.receiver.transitions, draws)
         self._gains: list[tuple[tuple[int, float | None, torch.dtype], Tensor | None, Gain]] = []
         self._levels: dict[int, LevelTable | None] = {}
         self._whole = device.transmitter.shots_differ or parameters.input_crosstalk > 0
@@ -266,11 +267,11 @@ class Evaluation:
                     power, counts = _columns(tiles.power, here), out[:, here, block].permute(1, 2, 0, 3)
                     if alone:
                         # held by nobody else: the next block's takes its place
-                        self._read(d, (part, self._shot_noise(power, each)), each, scratch, counts)
+                        self._detector.read(d, (part, self._shot_noise(power, each)), each, scratch, counts)
                     else:
                         s = self._power(part, power.to(d.dtype), d, each, source.power)
                         s, each = factors.apply_(d, s, each, here, block)
-                        self._read(d, s, each, scratch, counts)
+                        self._detector.read(d, s, each, scratch, counts)
 
     def few_shots(self, tiles: Tiles, gain: Gain) -> FewShots | None:
         """The same for few shots of tiles that stay; None where it is not possible."""
@@ -278,7 +279,8 @@ class Evaluation:
         fits = FewShots.possible(self.parameters, self.device.receiver.transitions)
         if levels is None or not fits or gain.counts_per_d.dtype != torch.float32:
             return None
-        return FewShots(levels, tiles, gain, self._noise, self._adc_noise_lsb, self._count_range, self._draws)
+        detector = self._detector
+        return FewShots(levels, tiles, gain, detector.noise, detector.adc_noise_lsb, self._count_range, self._draws)
 
     def level_table(self, n: int) -> LevelTable | None:
         """Levels of the first n channels for all codes; None where a code does not decide about them."""
@@ -295,45 +297,12 @@ class Evaluation:
 
     def _shot_noise_alone(self, tiles: Tiles) -> bool:
         """Whether S has a product of its own, of the light alone, and nothing but shot noise follows it."""
-        optics, noise = self.device.optics, self._noise
+        optics, noise = self.device.optics, self._detector.noise
         still = not self.device.transmitter.shots_differ and optics.s_offset == optics.s_per_d2 == 0
         return still and noise.shot > 0 and noise.common_mode == 0 and tiles.power.shape[:3] != (1, 1, 1)
 
     def _shot_noise(self, power: Tensor, gain: Gain) -> ShotNoise:
-        return ShotNoise.of(power, gain, self._noise, self._adc_noise_lsb)
-
-    def _read(self, d: Tensor, s: Tensor | tuple[Tensor, ShotNoise], gain: Gain, scratch: Tensor, out: Tensor) -> None:
-        """Detects and converts (C, B, R, m), part by part; overwrites ``d``.
-
-        Args:
-            d: in counts.
-            s: total power, or light (C, B, K) and the noise that follows it.
-            gain: of these.
-            scratch: (1, elements of a part), overwritten; (2, ...) for light.
-            out: counts.
-        """
-        shots = max(1, scratch.shape[1] // d[0, 0].numel())
-        columns = max(1, shots // d.shape[1])
-        transitions = self.device.receiver.transitions
-        if transitions is not None and transitions.ndim > 1:
-            transitions = transitions[: d.shape[-1]]
-        for first in range(0, len(d), columns):
-            here = slice(first, first + columns)
-            each = gain.columns(here)
-            for start in range(0, d.shape[1], shots):
-                some = slice(start, start + shots)
-                part, now = d[here, some], each.shots(some)
-                draws = _beginning(scratch[0], tuple(part.shape))
-                if isinstance(s, tuple):
-                    detection.shake_(part, now, self._noise, self._draws)
-                    sigma = s[1].sigma(s[0][here, some], here, _beginning(scratch[1], tuple(part.shape)))
-                    part.addcmul_(self._draws.fill_(draws), sigma)
-                else:
-                    power = s[here, some] if s.ndim > 1 else s
-                    detection.add_noise_(part, power, now, self._noise, self._adc_noise_lsb, self._draws, draws)
-                if self.parameters.adc_bits is not None:
-                    detection.convert_(part, self._count_range, transitions)
-                out[here, some].copy_(part)
+        return ShotNoise.of(power, gain, self._detector.noise, self._detector.adc_noise_lsb)
 
     def _light(self, inputs: Tensor, rows: int, tiles: Tiles, source: Source) -> Tensor:
         """Light (C, B, K) of shots, or (C, R, B, K) where each tile's shots have their own."""

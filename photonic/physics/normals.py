@@ -18,7 +18,7 @@ from photonic.physics import cores
 SAMPLES = 2**12
 _COUNTERS = SAMPLES // 4
 # of samples, below which a second thread takes longer to start than it saves
-_ALONE = 2**15
+ALONE = 2**15
 
 # constants of Philox4x32
 _MULTIPLY = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -99,16 +99,18 @@ def fill_part(out, part, key):
         out[i + 2 * _COUNTERS], out[i + 3 * _COUNTERS] = pair(w2, w3)
 
 
+_CALL = cores.call(("out", "u8"), ("first", "i8"), ("key", "4u4"))
+
+
 @cores.kernel
 def _fill(arguments):
-    numbers = carray(arguments, 8)
-    out = carray(cores.float32s(numbers[2]), numbers[1] * SAMPLES)
-    key = uint32(numbers[4]), uint32(numbers[5]), uint32(numbers[6]), uint32(numbers[7])
+    call = carray(arguments, 1, _CALL)[0]
+    out, key = cores.array(call.out, call.parts * SAMPLES, np.float32), call.key
     while True:
         part = cores.next_part(arguments)
-        if part >= numbers[1]:
+        if part >= call.parts:
             break
-        fill_part(out[part * SAMPLES : (part + 1) * SAMPLES], part + numbers[3], key)
+        fill_part(out[part * SAMPLES : (part + 1) * SAMPLES], part + call.first, key)
 
 
 def fill_(out: Tensor, first: int, key: tuple[int, int, int, int]) -> int:
@@ -124,11 +126,14 @@ def fill_(out: Tensor, first: int, key: tuple[int, int, int, int]) -> int:
     """
     flat = out.view(-1)
     whole, rest = divmod(len(flat), SAMPLES)
-    threads = 1 if len(flat) < _ALONE else 2**10
+    call = np.zeros(1, _CALL)
+    call["key"], call["first"] = key, first
     if whole:
-        cores.run(_fill, whole, [flat.data_ptr(), first, *key], threads)
+        call["out"], call["parts"] = flat.data_ptr(), whole
+        cores.run(_fill, call, alone=len(flat) < ALONE)
     if rest:
         last = flat.new_empty(SAMPLES)
-        cores.run(_fill, 1, [last.data_ptr(), first + whole, *key], 1)
+        call["out"], call["parts"], call["first"] = last.data_ptr(), 1, first + whole
+        cores.run(_fill, call, alone=True)
         flat[-rest:] = last[:rest]
     return whole + (rest > 0)

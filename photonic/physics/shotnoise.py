@@ -35,8 +35,12 @@ class ShotNoise:
         matrix = power.to(squared.dtype, copy=True).mul_(scale)
         return cls(matrix.flatten(1, 2), (squared * noise.thermal).add_(adc_noise_lsb**2))
 
-    def sigma(self, light: Tensor, columns: slice, out: Tensor) -> Tensor:
-        """Standard deviation in counts for light (c, b, K) of some of the columns; overwrites ``out`` (c, b, R, m)."""
-        torch.bmm(light, self.matrix[columns].mT, out=out.flatten(2))
-        fixed = self.fixed if len(self.fixed) == 1 else self.fixed[columns]
-        return out.add_(fixed).sqrt_()
+    def columns(self, which: slice) -> ShotNoise:
+        """Of some of the columns."""
+        fixed = self.fixed if len(self.fixed) == 1 else self.fixed[which]
+        return ShotNoise(self.matrix[which], fixed)
+
+    def variance(self, light: Tensor, out: Tensor) -> Tensor:
+        """In counts^2, for light (C, b, K), above what is fixed; overwrites ``out`` (C, b, R, m)."""
+        torch.bmm(light, self.matrix.mT, out=out.flatten(2))
+        return out
