@@ -16,7 +16,7 @@ from photonic.physics import cores, normals
 
 _CALL = cores.call(
     *((name, "u8") for name in ("d", "variance", "factor", "common", "per_d", "fixed", "offset", "out")),
-    *((name, "i8") for name in ("columns", "shots", "rows", "m", "by_column", "by_row", "each", "first")),
+    *((name, "i8") for name in ("columns", "shots", "rows", "m", "by_column", "by_row", "each", "extent", "first")),
     ("to", "3i8"),  # steps of the counts from column to column, shot to shot, row to row
     ("low", "f4"),
     ("high", "f4"),
@@ -59,7 +59,7 @@ def _read_part(call, part, samples, work):
     m, to, each, low, high = call.m, call.to, call.each, call.low, call.high
     size, tiles = call.columns * call.shots * call.rows, call.columns * call.rows * m
     d = cores.array(call.d, size * m, np.float32)
-    out = cores.array(call.out, size * m, np.int16)  # which may lie further apart
+    out = cores.array(call.out, call.extent, np.int16)
     variances = cores.array(call.variance, size * m if each else size, np.float32)
     factors, commons = cores.array(call.factor, size, np.float32), cores.array(call.common, size, np.float32)
     per_d, fixed = cores.array(call.per_d, tiles, np.float32), cores.array(call.fixed, tiles, np.float32)
@@ -132,6 +132,8 @@ def read(shots: Shots, rails: tuple[float, float], out: Tensor, first: int, key:
     call["by_row"], call["by_column"] = m if rows else 0, (m * (shots.per_d.shape[1]) if columns else 0)
     call["each"], call["first"], call["key"] = shots.variance.ndim == 4, first, key
     call["out"], call["to"] = out.data_ptr(), out.stride()[:3]
+    # a slice that began beyond would be cut off
+    call["extent"] = 1 + sum((count - 1) * step for count, step in zip(out.shape, out.stride(), strict=True))
     call["low"], call["high"] = rails
     parts = -(-out.numel() // normals.SAMPLES)
     call["parts"] = parts

@@ -29,13 +29,16 @@ def _counts(d: Tensor, s: Tensor | tuple[Tensor, ShotNoise], gain: Gain, noise: 
     draws.seed(5)
     reader = Detector(noise, 0.2, (-128.0, 127.0), None, draws)
     c, b, r, m = d.shape
-    out = torch.zeros(r, c, b, m, dtype=torch.int16).permute(1, 2, 0, 3)
+    whole = torch.full((r, c + 1, b + 2, m), 999, dtype=torch.int16)  # of a call, of which these are some shots
+    out = whole[:, 1:, 2:].permute(1, 2, 0, 3)
     with pytest.MonkeyPatch.context() as patched:
         if not loop:
             patched.setattr(Detector, "_rounds", lambda *_: False)
         assert reader._rounds(d, gain, out) == loop
         # all in one part, so that both take the stream in the same order
         reader.read(d.clone(), s, gain, torch.empty(2 if isinstance(s, tuple) else 1, d.numel()), out)
+    assert (whole[:, 0] == 999).all()
+    assert (whole[:, :, :2] == 999).all()
     return out
 
 
