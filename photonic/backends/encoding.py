@@ -18,6 +18,7 @@ from torch import Tensor
 
 from photonic.errors import RangeError, ShapeError
 from photonic.physics import modulator, svdmesh
+from photonic.physics.many import many
 from photonic.records import ChipSpec, Response
 
 # plain: as it is; time: positive and negative parts one after the other; space: side by side on twice the inputs (or
@@ -348,6 +349,12 @@ def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> 
         Codes (R, G x C, m, n), what D = 1 is worth in each output, and the sums of the programmed weights
         (R, G x C, m) each.
     """
+    if per_row and many(tiles):
+        from photonic.physics.compiled import scaling  # numba takes a while to import
+
+        whole = spec.weight_bits is not None
+        codes, scale, sums = scaling.rows_to_codes(tiles, response.weight_code_one, whole=whole)
+        return codes, scale * spec.n_inputs, sums.div_(response.weight_code_one).mul_(scale)
     codes = tiles.abs()
     scale = codes.amax(dim=-1 if per_row else (-2, -1), keepdim=True)
     torch.mul(tiles, response.weight_code_one / nonzero(scale), out=codes)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from photonic.physics import detection
 from photonic.physics.detection import Gain
-from photonic.physics.draws import MANY, NormalDraws
+from photonic.physics.draws import NormalDraws
+from photonic.physics.many import many
 from photonic.physics.shotnoise import ShotNoise
 from photonic.records import NoiseModel
 
@@ -63,12 +64,9 @@ class Detector:
 
     def _rounds(self, d: Tensor, gain: Gain, out: Tensor) -> bool:
         """Whether the compiled loop does it: an ADC that rounds many noisy float32 numbers to 16 bits, at one gain."""
-        if d.numel() < MANY:
-            return False
         noisy = self.noise.thermal > 0 or self.noise.shot > 0 or self.adc_noise_lsb > 0
         ideal = self.rails is not None and self.transitions is None
-        kinds = d.dtype == torch.float32 and out.dtype == torch.int16 and d.device.type == out.device.type == "cpu"
-        return noisy and ideal and kinds and gain.counts_per_d.shape[1] == 1 and d.is_contiguous()
+        return noisy and ideal and many(d) and out.dtype == torch.int16 and gain.counts_per_d.shape[1] == 1
 
     def _round_even(self, d: Tensor, s: Tensor, gain: Gain, out: Tensor) -> None:
         """S is the same at all outputs of a tile: (C, B, R or 1, 1)."""
@@ -108,7 +106,7 @@ class Detector:
     def _round(
         self, d: Tensor, factor: Tensor, common: Tensor, variance: Tensor, gain: Gain, fixed: Tensor, out: Tensor
     ) -> None:
-        from photonic.physics import readout  # numba takes a while to import
+        from photonic.physics.compiled import readout  # numba takes a while to import
 
         rails = self.rails
         assert rails is not None  # noqa: S101 - asked before

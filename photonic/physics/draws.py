@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# from here on, many: what torch takes longer for than a loop takes to start
-MANY = 2**13
+from photonic.physics.many import many
+
 _WORD = 2**32
 
 
@@ -49,9 +49,9 @@ class NormalDraws:
 
     def fill_(self, out: Tensor) -> Tensor:
         """Overwrites a tensor with independent standard normal samples."""
-        if out.numel() < MANY or out.dtype != torch.float32 or out.device.type != "cpu" or not out.is_contiguous():
+        if not many(out):
             return out.normal_(generator=self.on(out.device))
-        from photonic.physics import normals  # numba takes a while to import, and few samples do without
+        from photonic.physics.compiled import normals  # numba takes a while to import, and few samples do without
 
         self.stretch(lambda first, key: normals.fill_(out, first, key))
         return out

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from photonic.physics.heaters import HeaterGrid, check_pitch
+from photonic.physics.many import many
 from photonic.physics.optics import Optics, Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.ringleak import RingLeakage
@@ -150,34 +151,34 @@ class RingBank(Optics):
         A lossless add-drop ring moves power between the two arms of its balanced pair, so the sum does not depend on
         the weights.
         """
-        p, dtype = self.parameters, codes.dtype
+        p = self.parameters
         tuning = self._tuning(codes)
         common = (0.0, 0.0)
         if around.kelvin is not None:
             shift = around.kelvin.to(torch.float64) * (p.resonance_nm_per_k / p.half_linewidth_nm)
-            tuning.add_(shift.to(dtype).reshape(-1, 1, 1))
+            tuning.add_(shift.to(codes.dtype).reshape(-1, 1, 1))
             common = float(shift.min()), float(shift.max())
         each = 1.0 / p.n_inputs
-        power = torch.full((1, 1, p.n_inputs), each, dtype=dtype)
+        power = torch.full((1, 1, p.n_inputs), each, dtype=codes.dtype)
+        offset, inverse_width = (
+            values[: codes.shape[-2]].to(codes.dtype) for values in (self.offset, self.inverse_width)
+        )
         if p.channel_leakage:
             # weight = drop - through = 1 - 2 through: what no ring has taken is on the other arm
-            through = self._leakage.remaining(tuning, common)
+            through = self._leakage.remaining(tuning.add_(offset), common)
             return through.mul_(-2.0 * each).add_(each), power
-        # Lorentzian drop port; weight = drop - through = 2 L - 1
-        detuned = tuning.mul_(self.inverse_width[: codes.shape[-2]].to(dtype))
-        weights = torch.addcmul(tuning.new_ones(()), detuned, detuned, out=detuned).reciprocal_()
-        return weights.mul_(2.0 * each).sub_(each), power
+        return _weights(tuning, offset, inverse_width, each), power
 
     def _tuning(self, codes: Tensor) -> Tensor:
-        """Resonances (T, m, N) from their channels, in nominal half linewidths, at the nominal temperature."""
-        p, m = self.parameters, codes.shape[-2]
+        """Resonances (T, m, N) of nominal rings from their channels, in half linewidths, at the nominal temperature."""
+        p = self.parameters
         tuning = _detuning(codes, p)
         if p.thermal_crosstalk > 0:
             # half an FSR is as far as a ring is ever driven: beyond, its next resonance is nearer
             furthest = p.fsr_nm / 2 / p.half_linewidth_nm
             idle = float(_detuning(torch.zeros(1, dtype=codes.dtype), p))
             tuning.add_(self._heaters.received(tuning.clamp(max=furthest), idle))
-        return tuning.add_(self.offset[:m].to(codes.dtype))
+        return tuning
 
     @cached_property
     def _heaters(self) -> HeaterGrid:
@@ -207,6 +208,21 @@ def _detuning(codes: Tensor, parameters: RingBankParameters) -> Tensor:
     reach, one = math.inf, parameters.weight_code_one
     if parameters.max_detuning_nm is not None:
         reach = parameters.max_detuning_nm / parameters.half_linewidth_nm
+    if many(codes):
+        from photonic.physics.compiled import rings  # numba takes a while to import
+
+        return rings.detunings(codes, one, reach)
     # d^2 = 2 / (1 + w) - 1, without a second large tensor
     squared = (codes + one).reciprocal_().mul_(2 * one).sub_(1.0)
     return squared.clamp_(0.0, reach**2).sqrt_()
+
+
+def _weights(tuning: Tensor, offset: Tensor, inverse_width: Tensor, each: float) -> Tensor:
+    """Lorentzian drop ports, times ``each``: drop - through = 2 L - 1; overwrites the tuning (T, m, N)."""
+    if many(tuning, offset, inverse_width):
+        from photonic.physics.compiled import rings  # numba takes a while to import
+
+        return rings.weights_(tuning, offset, inverse_width, each)
+    detuned = tuning.add_(offset).mul_(inverse_width)
+    weights = torch.addcmul(tuning.new_ones(()), detuned, detuned, out=detuned).reciprocal_()
+    return weights.mul_(2.0 * each).sub_(each)

@@ -10,8 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from photonic.physics import cores, draws, normals
+from photonic.physics.compiled import cores, normals
 from photonic.physics.draws import NormalDraws
+from photonic.physics.many import MANY
 
 
 def _drawn(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -56,7 +57,7 @@ def test_every_output_has_a_draw_of_its_own() -> None:
     assert abs(torch.corrcoef(filled.double()).fill_diagonal_(0)).max() < 6.5 / math.sqrt(size)
 
 
-COUNTS = [draws.MANY - 1, draws.MANY, draws.MANY + 1, 2 * normals.SAMPLES + 3, 40 * normals.SAMPLES + 1]
+COUNTS = [MANY - 1, MANY, MANY + 1, 2 * normals.SAMPLES + 3, 40 * normals.SAMPLES + 1]
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -65,7 +66,7 @@ def test_samples_follow_from_the_seed(count: int) -> None:
     assert torch.equal(_drawn(5, count), _drawn(5, count))
     assert not torch.equal(_drawn(5, count), _drawn(6, count))
     assert bool(torch.isfinite(_drawn(5, count)).all())
-    if count >= draws.MANY:
+    if count >= MANY:
         assert not torch.equal(_drawn(5, count), _drawn(5 + 2**32, count))
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from photonic.backends.simulated import open_simulated
 from photonic.physics.detection import Gain
 from photonic.physics.detector import Detector
-from photonic.physics.draws import MANY, NormalDraws
+from photonic.physics.draws import NormalDraws
+from photonic.physics.many import MANY
 from photonic.physics.shotnoise import ShotNoise
 from photonic.records import NoiseModel
 

@@ -276,7 +276,7 @@ def test_heat_reaches_neighbours_by_the_exponential(rows: int, pitch: float, dec
         **SPREADS,
     )
     codes = _codes(bank, rows=rows)
-    nm = bank._tuning(codes) * bank.parameters.ring_fwhm_nm / 2
+    nm = (bank._tuning(codes) + bank.offset[: codes.shape[1]].to(codes.dtype)) * bank.parameters.ring_fwhm_nm / 2
     assert (nm - _detuning_nm(bank, codes)).abs().max().item() < 1e-6
 
 
@@ -285,7 +285,7 @@ def test_heat_with_an_unlimited_heater_is_that_of_half_an_fsr() -> None:
     bank = _bank(n_outputs=2, n_inputs=4, channel_leakage=False, max_detuning_nm=None, thermal_crosstalk=0.217)
     codes = torch.zeros(1, 2, 4, dtype=torch.float64)
     codes[0, 0, 0] = -127
-    nm = bank._tuning(codes) * bank.parameters.ring_fwhm_nm / 2
+    nm = (bank._tuning(codes) + bank.offset[: codes.shape[1]].to(codes.dtype)) * bank.parameters.ring_fwhm_nm / 2
     expected = _detuning_nm(bank, codes)
     assert nm[0, 0, 0] == expected[0, 0, 0] == math.inf
     assert (nm - expected).flatten()[1:].abs().max().item() < 1e-5

@@ -12,7 +12,7 @@ import numpy as np
 from numba import carray, float32, int32, njit, uint32, uint64  # noqa: TID253 - imported where it is used
 from torch import Tensor
 
-from photonic.physics import cores
+from photonic.physics.compiled import cores
 
 # of a part: four for each counter
 SAMPLES = 2**12

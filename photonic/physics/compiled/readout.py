@@ -12,7 +12,7 @@ import numpy as np
 from numba import carray, njit  # noqa: TID253 - imported where it is used
 from torch import Tensor
 
-from photonic.physics import cores, normals
+from photonic.physics.compiled import cores, normals
 
 _CALL = cores.call(
     *((name, "u8") for name in ("d", "variance", "factor", "common", "per_d", "fixed", "offset", "out")),

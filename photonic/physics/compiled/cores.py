@@ -43,9 +43,9 @@ def kernel(function: Callable[[Any], None]) -> Any:
     """Compiles a function of a ``call``'s address, and keeps it beside its module, or where numba keeps such things."""
     signature = types.void(types.voidptr)
     try:
-        return cfunc(signature, cache=True, fastmath=FAST)(function)
+        return cfunc(signature, cache=True, fastmath=FAST, error_model="numpy")(function)
     except RuntimeError:  # no directory may be written: compiled anew by every process
-        return cfunc(signature, fastmath=FAST)(function)
+        return cfunc(signature, fastmath=FAST, error_model="numpy")(function)
 
 
 @intrinsic

@@ -1,0 +1,19 @@
+"""Where compiled loops (docs/decisions/0019) take over from torch's operations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# numbers from which on a loop wins; below, torch's operation is done before a loop has started
+MANY = 2**13
+
+
+def many(*tensors: Tensor) -> bool:
+    """Whether loops over these are compiled: the first has many numbers, all are float32, contiguous, on the CPU.
+
+    What numbers a call computes depends on sizes and types alone, so that the same calls give the same numbers.
+    """
+    return tensors[0].numel() >= MANY and all(
+        each.dtype == torch.float32 and each.device.type == "cpu" and each.is_contiguous() for each in tensors
+    )
