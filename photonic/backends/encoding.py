@@ -349,7 +349,7 @@ def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> 
         Codes (R, G x C, m, n), what D = 1 is worth in each output, and the sums of the programmed weights
         (R, G x C, m) each.
     """
-    if per_row and many(tiles):
+    if per_row and many(tiles, inner=True):
         from photonic.physics.compiled import scaling  # numba takes a while to import
 
         whole = spec.weight_bits is not None

@@ -9,11 +9,18 @@ from torch import Tensor
 MANY = 2**13
 
 
-def many(*tensors: Tensor) -> bool:
+def many(*tensors: Tensor, inner: bool = False) -> bool:
     """Whether loops over these are compiled: the first has many numbers, all are float32, contiguous, on the CPU.
 
     What numbers a call computes depends on sizes and types alone, so that the same calls give the same numbers.
+
+    Args:
+        tensors: of the loop.
+        inner: whether it is enough that the last dimension is contiguous.
     """
     return tensors[0].numel() >= MANY and all(
-        each.dtype == torch.float32 and each.device.type == "cpu" and each.is_contiguous() for each in tensors
+        each.dtype == torch.float32
+        and each.device.type == "cpu"
+        and (each.stride(-1) == 1 if inner else each.is_contiguous())
+        for each in tensors
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 # what floating point may be re-ordered for; NaN and infinities stay what they are
-FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
+FAST = frozenset({"contract", "reassoc", "nsz", "arcp", "afn"})
 
 
 def call(*fields: tuple[str, str]) -> np.dtype[np.void]:
@@ -39,13 +39,22 @@ def call(*fields: tuple[str, str]) -> np.dtype[np.void]:
     return np.dtype([("next", "i8"), ("parts", "i8"), *fields], align=True)
 
 
-def kernel(function: Callable[[Any], None]) -> Any:
-    """Compiles a function of a ``call``'s address, and keeps it beside its module, or where numba keeps such things."""
-    signature = types.void(types.voidptr)
-    try:
-        return cfunc(signature, cache=True, fastmath=FAST, error_model="numpy")(function)
-    except RuntimeError:  # no directory may be written: compiled anew by every process
-        return cfunc(signature, fastmath=FAST, error_model="numpy")(function)
+def kernel(fast: Set[str]) -> Callable[[Callable[[Any], None]], Any]:
+    """Compiles a function of a ``call``'s address, and keeps it beside its module, or where numba keeps such things.
+
+    Args:
+        fast: what floating point may be re-ordered for (LLVM's flags); those of what is inlined do not count.
+    """
+    options = {"fastmath": set(fast), "error_model": "numpy"}
+
+    def compile_(function: Callable[[Any], None]) -> Any:
+        signature = types.void(types.voidptr)
+        try:
+            return cfunc(signature, cache=True, **options)(function)
+        except RuntimeError:  # no directory may be written: compiled anew by every process
+            return cfunc(signature, **options)(function)
+
+    return compile_
 
 
 @intrinsic

@@ -89,7 +89,7 @@ def pair(word, angle):
     return _signed(radius * (cosine - sine), angle), _signed(radius * (cosine + sine), uint32(angle << uint32(1)))
 
 
-@njit(inline="always", fastmath=cores.FAST)
+@njit(inline="always")
 def fill_part(out, part, key):
     """Writes the ``SAMPLES`` of a part; the key is two words of the key, two of the counter."""
     high, base = uint32(part >> 22), uint32(part << 10)  # 2^10 counters each
@@ -102,7 +102,7 @@ def fill_part(out, part, key):
 _CALL = cores.call(("out", "u8"), ("first", "i8"), ("key", "4u4"))
 
 
-@cores.kernel
+@cores.kernel(cores.FAST)
 def _fill(arguments):
     call = carray(arguments, 1, _CALL)[0]
     out, key = cores.array(call.out, call.parts * SAMPLES, np.float32), call.key

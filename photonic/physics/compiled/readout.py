@@ -53,7 +53,7 @@ def _place(index, call):
     return index // (call.shots * call.rows), index // call.rows % call.shots, index % call.rows
 
 
-@njit(fastmath=cores.FAST)
+@njit(inline="always")
 def _read_part(call, part, samples, work):
     """Counts of the outputs whose samples are one part of the stream."""
     m, to, each, low, high = call.m, call.to, call.each, call.low, call.high
@@ -98,7 +98,7 @@ def _read_part(call, part, samples, work):
                 column += 1
 
 
-@cores.kernel
+@cores.kernel(cores.FAST)
 def _read(arguments):
     call = carray(arguments, 1, _CALL)[0]
     samples, work = np.empty(normals.SAMPLES, np.float32), np.empty(normals.SAMPLES, np.float32)

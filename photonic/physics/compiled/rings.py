@@ -19,14 +19,14 @@ _CODES = cores.call(("codes", "u8"), ("out", "u8"), ("size", "i8"), ("one", "f4"
 _TUNED = cores.call(("tuning", "u8"), ("offset", "u8"), ("inverse_width", "u8"), ("rings", "i8"), ("each", "f4"))
 
 
-@njit(inline="always", fastmath={"contract"}, error_model="numpy")
+@njit(inline="always")
 def _detune(codes, out, one, furthest):
     for i in range(len(codes)):
         squared = np.float32(2.0) * one / (codes[i] + one) - np.float32(1.0)
         out[i] = math.sqrt(min(max(squared, np.float32(0.0)), furthest))
 
 
-@cores.kernel
+@cores.kernel({"contract"})
 def _detune_all(arguments):
     call = carray(arguments, 1, _CODES)[0]
     codes, out = cores.array(call.codes, call.size, np.float32), cores.array(call.out, call.size, np.float32)
@@ -38,14 +38,14 @@ def _detune_all(arguments):
         _detune(codes[here], out[here], call.one, call.furthest)
 
 
-@njit(inline="always", fastmath={"contract"}, error_model="numpy")
+@njit(inline="always")
 def _weigh(tuning, offset, inverse_width, each):
     for i in range(len(tuning)):
         detuned = (tuning[i] + offset[i]) * inverse_width[i]
         tuning[i] = np.float32(2.0) * each / (np.float32(1.0) + detuned * detuned) - each
 
 
-@cores.kernel
+@cores.kernel({"contract"})
 def _weigh_all(arguments):
     call = carray(arguments, 1, _TUNED)[0]
     rings = call.rings
