@@ -131,8 +131,8 @@ def tile_weight(weight: Tensor, cut: Geometry) -> Tensor:
 
 def input_codes(values: Tensor, spec: ChipSpec, response: Response) -> Tensor:
     """Codes of values in [0, 1] (or [-1, 1] where the inputs are signed), rounded to the nearest, half to even."""
-    codes = modulator.codes(response.inputs, values)
-    return codes.to(spec.code_dtype) if spec.input_bits is None else codes.round_().to(spec.code_dtype)
+    encode = modulator.codes if spec.input_bits is None else modulator.nearest_codes
+    return encode(response.inputs, values).to(spec.code_dtype)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from photonic.physics.many import many
 from photonic.records import InputTransfer
 
 
@@ -40,3 +41,17 @@ def codes(transfer: InputTransfer, values: Tensor) -> Tensor:
     else:
         found = values * span
     return found.add_(transfer.code_zero) if transfer.code_zero else found
+
+
+def nearest_codes(transfer: InputTransfer, values: Tensor, *, signed: bool = False) -> Tensor:
+    """Codes rounded to the nearest, half to even; ``signed``: of the magnitude, with the value's sign.
+
+    Of many values a compiled loop makes them, which may round the other way where two codes are equally near.
+    """
+    span = transfer.code_one - transfer.code_zero
+    if transfer.shape == "mzm" and many(values):
+        from photonic.physics.compiled import pixels  # numba takes a while to import
+
+        return pixels.codes(values, span, transfer.code_zero, signed=signed)
+    found = codes(transfer, values.abs() if signed else values).round_()
+    return found.copysign_(values) if signed else found

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from photonic.backends.twin.light import TOLERANCE, LevelBasis
+from photonic.physics.many import many
 
 # of a tensor of images, at a time
 CACHED_ELEMENTS = 2**17
@@ -92,24 +93,36 @@ class Images:
             lookup: of the levels.
             power: whether it is asked for.
         """
-        first = torch.empty(x.shape, dtype=lookup.mean.dtype, device=x.device)
-        count, (b, channels, *size) = len(lookup.mean) - 1, x.shape
-        others = None
-        if count:
-            others = first.new_empty(b, groups, count, channels // groups, *size, dtype=lookup.small)
+        count, (b, channels, *size) = len(lookup.mean), x.shape
+        # of one group after the other, each function's images together
+        first = torch.empty(b, groups, channels // groups, *size, dtype=lookup.mean.dtype, device=x.device)
+        others = first.new_empty(b, groups, count - 1, *first.shape[2:], dtype=lookup.small)
+        tables, out = [lookup.mean[0], *lookup.mean[1:].to(lookup.small)], [first, *others.unbind(2)]
         powers = torch.empty_like(first, dtype=lookup.noise) if power else None
-        rest, even = lookup.mean[1:].to(lookup.small), lookup.power.to(lookup.noise)
+        if powers is not None:
+            tables.append(lookup.power.to(lookup.noise))
+            out.append(powers)
         for some in blocks(b, x[0].numel()):
-            codes = code(x[some])
-            index = (codes.sub_(lookup.lowest) if lookup.lowest else codes).to(torch.int32)
-            shape, flat = index.shape, index.flatten()
-            torch.index_select(lookup.mean[0], 0, flat, out=first[some].view(-1))
-            for j, row in enumerate(rest if others is not None else ()):
-                assert others is not None  # noqa: S101 - there is a row
-                others[some, :, j] = row.index_select(0, flat).view(shape).unflatten(1, (groups, -1))
-            if powers is not None:
-                powers[some] = even.index_select(0, flat).view(shape) if lookup.signed else first[some]
-        return cls(first, None if others is None else others.flatten(1, 3), powers)
+            codes = code(x[some]).unflatten(1, (groups, -1)).flatten(0, 1)
+            _look_up(codes, lookup.lowest, tables, [each[some].flatten(0, 1) for each in out])
+        return cls(
+            first.flatten(1, 2),
+            others.flatten(1, 3) if count > 1 else None,
+            None if powers is None else powers.flatten(1, 2),
+        )
+
+
+def _look_up(codes: Tensor, lowest: int, tables: list[Tensor], out: list[Tensor]) -> None:
+    """Writes what codes mean by each table; overwrites the codes."""
+    if many(codes) and all(table.itemsize in (2, 4) for table in tables):
+        from photonic.physics.compiled import pixels  # numba takes a while to import
+
+        for first in range(0, len(tables), 4):
+            pixels.look_up(codes, lowest, tables[first : first + 4], out[first : first + 4])
+        return
+    index = codes.sub_(lowest).to(torch.int32).flatten()
+    for table, to in zip(tables, out, strict=True):
+        to.copy_(table.index_select(0, index).view(to.shape))
 
 
 def blocks(count: int, each: int) -> Iterator[slice]:

@@ -77,11 +77,11 @@ class Inputs:
         Where the encoder is ``by_image``; floating point.
         """
         spec = self.encoder.spec
-        if spec.signed_inputs or not two_sided:
-            codes = modulator.codes(spec.response.inputs, values)
-            return codes if spec.input_bits is None else codes.round_()
-        codes = modulator.codes(spec.response.inputs, values.abs())
-        return (codes if spec.input_bits is None else codes.round_()).copysign_(values)
+        signed, transfer = two_sided and not spec.signed_inputs, spec.response.inputs
+        if spec.input_bits is not None:
+            return modulator.nearest_codes(transfer, values, signed=signed)
+        codes = modulator.codes(transfer, values.abs() if signed else values)
+        return codes.copysign_(values) if signed else codes
 
     def levels(self, n: int) -> tuple[float, float]:
         """The light that stands for 0 in a tile of n inputs, and what it rises by until it stands for 1."""
