@@ -16,6 +16,7 @@ from photonic.backends.twin.images import Images, Lookup, blocks
 from photonic.backends.twin.light import LevelBasis
 from photonic.backends.twin.prepared import Prepared
 from photonic.physics.draws import NormalDraws
+from photonic.physics.many import many
 from photonic.physics.transmitter import Transmitter
 from photonic.records import ChipSpec
 
@@ -51,6 +52,8 @@ class Convolved:
         y = self.y
         if self.fixed is None and self.others is None:
             return y
+        if self.fixed is not None and many(y):
+            return self._finish_at_once_(self.fixed, draws)
         for some in blocks(len(y), y[0].numel() // 2):
             part = y[some]
             if self.others is not None:
@@ -59,6 +62,18 @@ class Convolved:
                 sigma = self._variance(some, self.fixed).sqrt_()
                 part.addcmul_(draws.fill_(torch.empty(part.shape, dtype=y.dtype, device=y.device)), sigma)
         return y
+
+    def _finish_at_once_(self, fixed: Tensor, draws: NormalDraws) -> Tensor:
+        """The same in one compiled loop."""
+        from photonic.physics.compiled import outputs  # numba takes a while to import
+
+        flat = (None if each is None else each.flatten(2).contiguous() for each in (self.y, self.others, self.power))
+        y, others, power = flat
+        assert y is not None  # noqa: S101 - there is a mean
+        shot = None if self.shot is None else self.shot.flatten(0, 1).contiguous()
+        variance = fixed.flatten().contiguous()
+        draws.stretch(lambda first, key: outputs.add_noise_(y, others, power, shot, variance, first, key))
+        return self.y
 
     def _variance(self, some: slice, fixed: Tensor) -> Tensor:
         """Of some images, a new tensor; rounding takes no variance below 0."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from photonic.backends.twin.light import Light
 from photonic.backends.twin.prepared import Prepared
 from photonic.physics.draws import NormalDraws
+from photonic.physics.many import many
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ def outputs(
 
 
 def add_noise_(y: Tensor, variance: Tensor, draws: NormalDraws) -> Tensor:
-    """One independent sample for each output; ``variance`` broadcasts, and is overwritten."""
+    """One independent sample for each output (G, B, M); ``variance`` broadcasts, and is overwritten."""
+    if many(y, variance) and y.shape == variance.shape:
+        from photonic.physics.compiled import outputs  # numba takes a while to import
+
+        rows, nothing = y.view(-1, 1, y.shape[-1]), y.new_zeros(1)
+        draws.stretch(lambda first, key: outputs.add_noise_(rows, None, variance, None, nothing, first, key))
+        return y
     return y.addcmul_(draws.fill_(torch.empty_like(y)), variance.sqrt_())
 
 
