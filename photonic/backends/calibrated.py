@@ -15,6 +15,7 @@ from photonic.backends import encoding
 from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.compensation import encoder_of
+from photonic.backends.decoding import decode
 from photonic.backends.encoding import EncodedWeight
 from photonic.backends.ends import array_ends
 from photonic.backends.fewrows import FewRows, FewWeights
@@ -271,7 +272,7 @@ class CalibratedBackend(Backend):
             inputs = inputs.repeat(1, self._options.shots, 1)
         measured = self._measured(encoded, inputs.cpu(), plan, continued=continued)
         volts = self._encoder.volts(measured.counts.to(device), encoded.factor.dtype)
-        y = encoding.decode(volts, encoded)
+        y = decode(volts, encoded)
         if self._options.shots > 1:
             y = y.reshape(y.shape[0], self._options.shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]

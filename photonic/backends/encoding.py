@@ -384,24 +384,3 @@ def _sum_columns(values: Tensor, cut: Geometry) -> Tensor:
     """(R, G x C, m) to (G, 1, R m): column tiles are summed, row tiles stand side by side."""
     summed = values.reshape(cut.rows, cut.groups, cut.columns, cut.m).sum(dim=2)
     return summed.transpose(0, 1).reshape(cut.groups, 1, cut.rows * cut.m)
-
-
-def decode(counts: Tensor, encoded: EncodedWeight) -> Tensor:
-    """Volts (R, G x C, B, m), in counts, to products (G, B, M): weighs and adds tiles, takes the dark off."""
-    cut, factor = encoded.cut, encoded.factor
-    rows, _, b, m = counts.shape
-    grid = counts.unflatten(1, (cut.groups, cut.columns))
-    weights = factor.unflatten(1, (cut.groups, cut.columns))
-    dtype = torch.promote_types(counts.dtype, factor.dtype)
-    y = torch.empty(cut.groups, b, rows * m, dtype=dtype, device=factor.device)
-    by_tile = y.unflatten(2, (rows, m)).permute(2, 0, 1, 3)
-    offset = encoded.offset.unflatten(2, (rows, m)).permute(2, 0, 1, 3)
-    step = max(1, _CACHED_ELEMENTS // (2 * cut.groups * rows * m))  # of shots, which stay in cache
-    for start in range(0, b, step):
-        part, here = by_tile[:, :, start : start + step], grid[:, :, :, start : start + step]
-        column = torch.empty(part.shape, dtype=dtype, device=y.device)
-        torch.mul(column.copy_(here[:, :, 0]), weights[:, :, 0], out=part)
-        for c in range(1, cut.columns):
-            part.addcmul_(column.copy_(here[:, :, c]), weights[:, :, c])
-        part.sub_(offset)
-    return y[..., : cut.outputs]

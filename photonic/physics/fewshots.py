@@ -19,6 +19,7 @@ from torch import Tensor
 
 from photonic.physics.detection import Gain
 from photonic.physics.draws import NormalDraws
+from photonic.physics.many import MANY
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.transmitter import Transmitter
 from photonic.records import NoiseModel
@@ -83,6 +84,11 @@ class LevelTable:
         """
         levels, first = torch.from_numpy(self.levels), torch.from_numpy(self.first).to(torch.int32)
         light = torch.empty(len(codes), codes.shape[1] + (constant and channels == -2), codes.shape[2])
+        if codes.dtype == torch.int16 and codes.is_cpu and codes.stride(-1) == 1 and codes.numel() >= MANY:
+            from photonic.physics.compiled import levels as compiled  # numba takes a while to import
+
+            compiled.look_up(codes, levels, first, light[:, : codes.shape[1]], by_row=channels == -2)
+            return _with_constant(light, channels) if constant else light
         step = max(1, _CACHED_CODES // max(1, codes.shape[-1]))
         for column, to_column in zip(codes, light, strict=True):
             for start in range(0, codes.shape[-2], step):
@@ -90,11 +96,15 @@ class LevelTable:
                 offset = first if channels == -1 else first[some].unsqueeze(-1)
                 index = column[some].to(torch.int32).add_(offset)
                 torch.index_select(levels, 0, index.flatten(), out=to_column[some].view(-1))
-        if constant and channels == -2:
-            light[:, -1] = 1.0
-        elif constant:
-            light = F.pad(light, (0, 1), value=1.0)
-        return light
+        return _with_constant(light, channels) if constant else light
+
+
+def _with_constant(light: Tensor, channels: int) -> Tensor:
+    """Light of one more channel, for which there is room where channels come first."""
+    if channels == -1:
+        return F.pad(light, (0, 1), value=1.0)
+    light[:, -1] = 1.0
+    return light
 
 
 class Samples:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from photonic.backends import encoding
+from photonic.backends.decoding import decode
 from photonic.backends.encoding import EncodedWeight, Encoder, Nominal
 from photonic.physics.detection import Gain
 from photonic.physics.evaluation import Evaluation, Source, Tiles
@@ -43,7 +44,7 @@ class OnChip:
         low, high = spec.count_range
         # only a measured ADC's table is looked up, by whole counts
         seen = counts if isinstance(encoder, Nominal) else encoder.volts(counts.to(spec.count_dtype), counts.dtype)
-        y = encoding.decode(seen, self.encoded).to(codes.device)
+        y = decode(seen, self.encoded).to(codes.device)
         if shots > 1:
             y = y.unflatten(1, (shots, each)).mean(dim=1)
         return y, int(((counts <= low) | (counts >= high)).sum())
