@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from photonic.physics.many import many
 from photonic.physics.optics import Optics, Surroundings
 from photonic.physics.parameters import ChipParameters
 from photonic.physics.sections import switch
@@ -174,11 +175,23 @@ class Crossbar(Optics):
     def matrices(self, codes: Tensor, around: Surroundings) -> tuple[Tensor, Tensor]:
         """W_D (T, m, N), the difference of the two arms, and W_S (T, m, N), their sum."""
         p = self.parameters
+        unit = 1 / ((1 - p.darkest) * p.n_inputs)
+        if many(codes) and p.weight_bits is not None and p.read_spread == 0:
+            return self._arms(codes, unit * p.drift)
         weights = self._programmed(codes / p.weight_code_one)
         plus = self._read(weights.clamp(min=0), 0, around.generator)
         minus = self._read(weights.neg_().clamp_(min=0), 1, around.generator)
-        unit = 1 / ((1 - p.darkest) * p.n_inputs)
         return (plus - minus).mul_(unit), plus.add_(minus).mul_(unit)
+
+    def _arms(self, codes: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """The same for whole codes of cells that always read alike."""
+        from photonic.physics.compiled import cells  # numba takes a while to import
+
+        p = self.parameters
+        low, high = (int(end) for end in p.weight_code_range)
+        weights = self._programmed(torch.arange(low, high + 1, dtype=codes.dtype) / p.weight_code_one)
+        factor = self.factor[:, : codes.shape[1]].to(codes.dtype).contiguous()
+        return cells.arms(codes, low, weights, factor, p.darkest, scale)
 
     def _programmed(self, weights: Tensor) -> Tensor:
         """The weights that the cells can take."""
