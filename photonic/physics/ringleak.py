@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from photonic.physics.many import many
+
 # of the sum of logarithms; a weight changes by at most twice that
 _TOLERANCE = {torch.float32: 2.5e-6, torch.float64: 2.5e-10}
 _HIGHEST_DEGREE = 6
@@ -79,10 +81,27 @@ class RingLeakage:
         if not plan.terms.numel():
             return self._near(tuning, width, plan, torch.ones_like(width)).reciprocal_()
         factor = width.square().reciprocal()
+        if many(tuning, width):
+            return self._remaining(tuning, width, factor, plan)
         lost = self._near(tuning, width, plan, torch.exp2(-(factor @ plan.terms[0])))
         if len(plan.terms) == 1:
             return lost.reciprocal_()
         return _far(tuning, factor, plan).exp2_().div_(lost)
+
+    def _remaining(self, tuning: Tensor, width: Tensor, factor: Tensor, plan: Plan) -> Tensor:
+        """The same in one compiled loop, but for what far rings take."""
+        from photonic.physics.compiled import leakage  # numba takes a while to import
+
+        far = None if len(plan.terms) == 1 else _far(tuning, factor, plan)
+        start = torch.exp2(factor @ plan.terms[0])
+        pairs = [(k, *self._shift(k, plan)) for k in plan.near]
+        return leakage.remaining(tuning, width, start, far, pairs, self._fsr)
+
+    def _shift(self, k: int, plan: Plan) -> tuple[float, bool]:
+        """What is added to the tuning of rings i - j = k, and whether their nearest resonance is not always one."""
+        apart = k * self._spacing
+        first, last = self._turns(apart + plan.middle - plan.half), self._turns(apart + plan.middle + plan.half)
+        return (apart, True) if first != last else (apart - first * self._fsr, False)
 
     def plan(self, dtype: torch.dtype, least: float = 0.0, greatest: float = 0.0) -> Plan:
         """The cheapest way within tolerance, from a few that are kept."""
@@ -148,13 +167,11 @@ class RingLeakage:
 
     def _squared(self, k: int, tuning: Tensor, scaled: Tensor, width: Tensor, plan: Plan) -> Tensor:
         """z^2 of the rings that have a channel i - j = k, a new tensor; ``scaled`` is tuning x width."""
-        first = self._turns(k * self._spacing + plan.middle - plan.half)
-        last = self._turns(k * self._spacing + plan.middle + plan.half)
+        shift, wraps = self._shift(k, plan)
         n = tuning.shape[-1]
         rings = slice(max(k, 0), n + min(k, 0))
-        if first != last:
-            return self._wrapped(tuning[..., rings] + k * self._spacing).mul_(width[:, rings]).square_()
-        shift = k * self._spacing - first * self._fsr
+        if wraps:
+            return self._wrapped(tuning[..., rings] + shift).mul_(width[:, rings]).square_()
         if shift == 0:
             return scaled.square()
         return (scaled[..., rings] + shift * width[:, rings]).square_()
@@ -166,13 +183,23 @@ class RingLeakage:
 def _far(tuning: Tensor, factor: Tensor, plan: Plan) -> Tensor:
     """Minus the sum of log2(1 + 1 / z^2) over far pairs, (T, m, N), but for what no tuning changes."""
     degree, n = len(plan.terms) - 1, tuning.shape[-1]
-    u = tuning - plan.middle
-    powers = tuning.new_empty(*tuning.shape[:2], degree, n)
+    powers = _powers(tuning, factor, plan.middle, degree)
+    # all powers in one product
+    return (powers.view(-1, degree * n) @ plan.terms[1:].flatten(0, 1)).view(tuning.shape)
+
+
+def _powers(tuning: Tensor, factor: Tensor, middle: float, degree: int) -> Tensor:
+    """factor times the first powers of tuning - middle, (T, m, degree, N)."""
+    if many(tuning, factor):
+        from photonic.physics.compiled import leakage  # numba takes a while to import
+
+        return leakage.powers(tuning, factor, middle, degree)
+    u = tuning - middle
+    powers = tuning.new_empty(*tuning.shape[:2], degree, tuning.shape[-1])
     torch.mul(u, factor, out=powers[:, :, 0])
     for q in range(1, degree):
         torch.mul(powers[:, :, q - 1], u, out=powers[:, :, q])
-    # all powers in one product
-    return (powers.view(-1, degree * n) @ plan.terms[1:].flatten(0, 1)).view(tuning.shape)
+    return powers
 
 
 def _cheapest(errors: Tensor, tolerance: float) -> tuple[int, Tensor]:
