@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from photonic.errors import SpecError
+from photonic.physics.many import many
 
 # two digital values apart: [-1, 1]
 LIMIT = 1.0
@@ -109,6 +110,10 @@ class MidTread:
 
     def quantise(self, x: Tensor) -> Tensor:
         """To the nearest k / p; beyond [-1, 1] as well."""
+        if many(x):
+            from photonic.physics.compiled import digital  # numba takes a while to import
+
+            return digital.mid_tread(x, self.precision)
         steps = (x * self.precision).abs_().sub_(0.5).ceil_()
         # |x p| below one half gives 0, and -0 where x is negative: the same number
         return steps.copysign_(x).div_(self.precision)
