@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_NUMBERS = 30  # cells of a map that are also written
+_WIDEST_NUMBERS = 2  # columns on each side, beyond which numbers do not fit into their cells
 
 
 def outputs(calibration: Calibration) -> list[Picture]:
@@ -179,7 +180,7 @@ def crosstalk(calibration: Calibration) -> list[Picture]:
 
 
 def _map(offsets: np.ndarray, largest: Array) -> Picture:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 
     reach = np.maximum(np.abs(offsets).max(0), [0, 1])
     grid = np.full(2 * reach + 1, np.nan)
@@ -192,10 +193,10 @@ def _map(offsets: np.ndarray, largest: Array) -> Picture:
         axes.figure.colorbar(mesh, ax=axes, label="added to a weight of 0")
         axes.grid(visible=False)
         axes.invert_yaxis()
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True))
+        for axis, r in zip((axes.xaxis, axes.yaxis), reach[::-1], strict=True):
+            axis.set_major_locator(MaxNLocator(integer=True) if r else FixedLocator([0]))
         axes.annotate("itself", (0, 0), ha="center", va="center")
-        if len(offsets) > _MOST_NUMBERS:
+        if len(offsets) > _MOST_NUMBERS or reach[1] > _WIDEST_NUMBERS:
             return
         for (row, column), value in zip(offsets, largest, strict=True):
             color = "white" if abs(value) > 0.6 * most else "black"

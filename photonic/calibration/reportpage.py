@@ -30,7 +30,8 @@ p { margin: .4rem 0; max-width: 46rem; }
 .pass { color: var(--pass); } .fail { color: var(--fail); } .open { color: var(--open); }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 .scroll:focus-visible { outline: 2px solid var(--blue); }
-table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; width: 100%; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .87rem;
+  font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .32rem .8rem .32rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: normal; }
 thead th { font-weight: 600; border-bottom: 2px solid var(--line); vertical-align: bottom; }
@@ -79,7 +80,12 @@ def paragraph(text: str, kind: str = "") -> Marked:
 
 
 def table(name: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Marked:
-    """A table in a box of its own, which scrolls where the page is too narrow; the first cell names the row."""
+    """A table in a box of its own, which scrolls where the page is too narrow; the first cell names the row.
+
+    A column that says nothing in any row is left out.
+    """
+    said = [place for place in range(len(columns)) if not rows or any(row[place] for row in rows)]
+    columns, rows = [columns[place] for place in said], [[row[place] for place in said] for row in rows]
     head = "".join(f'<th scope="col"{_class(column.kind)}>{html(column.title)}</th>' for column in columns)
     body = "".join(_row(columns, row) for row in rows)
     label = f'aria-label="{escape(name)}"'

@@ -83,7 +83,7 @@ def _check_row(check: Check) -> list[str]:
     half = (check.high - check.low) / 2
     value, low, high = together([check.value, check.low, check.high], half if half < OPEN / 2 else None)
     kind, word = _VERDICTS[check.verdict]
-    margin = span(alone(check.margin_low), alone(check.margin_high))
+    margin = span(alone(check.margin_low, 3), alone(check.margin_high, 3))
     needed = _shots(check.shots_needed, asked=check.verdict == "not distinguishable")
     verdict = Marked(f'<span class="{kind}">{word}</span>')
     return [check.name, verdict, value, span(low, high), margin, _unit(check.unit), check.worst, check.cause, needed]

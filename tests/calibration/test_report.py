@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from photonic.calibration.report import report_html, write_report
+from photonic.calibration.reportpage import Column, table
 from photonic.cli import main
 from photonic.cli.calibrated import print_record
 from photonic.errors import CalibrationError
@@ -187,3 +188,12 @@ def test_the_command_refuses(tmp_path):
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(CalibrationError, match="nominal"):
         write_report(Calibration.from_spec(chip(2, 2)), tmp_path / "x.html")
+
+
+def test_a_column_that_says_nothing_is_left_out():
+    columns = [Column("Name"), Column("Shots needed", "number"), Column("Note")]
+    page = table("some", columns, [["a", "", "b"], ["c", "", ""]])
+    assert "Shots needed" not in page
+    assert page.count("<td") == 2
+    assert "Shots needed" in table("some", columns, [["a", "", ""], ["c", "7", ""]])
+    assert "Note" in table("none", columns, [])
