@@ -148,7 +148,7 @@ class Evaluation:
         rows, columns = codes.shape[:2]
         flat = codes.transpose(0, 1).flatten(0, 1)  # a column's tiles side by side
         per_d = gain.counts_per_d.squeeze(1).expand(columns, rows, -1).flatten(0, 1).unsqueeze(-1)
-        step = max(1, CACHED_ELEMENTS // codes.shape[-1])
+        step = max(1, CACHED_ELEMENTS // (2 * codes.shape[-1]))
         signed = power = codes.new_empty(0)
         constant = False
         for start in range(0, len(flat), step):
