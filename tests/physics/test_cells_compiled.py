@@ -28,3 +28,13 @@ def test_arms_of_many_cells(fields: dict[str, object], shape: tuple[int, ...], m
     for one, other in zip(found, bank.matrices(codes, around), strict=True):
         assert one.shape == other.shape
         assert torch.allclose(one * 64, other * 64, atol=3e-6)
+
+
+@pytest.mark.parametrize("wrong", [-128.0, 128.0, torch.inf, torch.nan])
+def test_a_code_without_a_weight_is_refused(wrong: float) -> None:
+    parameters = CrossbarParameters.model_validate(PRESETS["crossbar-typical"].model_dump() | {"weight_bits": 8})
+    bank = Crossbar.draw(parameters, torch.Generator().manual_seed(3))
+    codes = torch.zeros(40, 64, 64)
+    codes[-1, -1, -1] = wrong
+    with pytest.raises(IndexError, match="from -127 to 127"):
+        bank.matrices(codes, Surroundings(torch.Generator()))

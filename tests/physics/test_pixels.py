@@ -45,3 +45,11 @@ def test_tables_are_looked_up(groups: int, count: int) -> None:
     for table, each, apart in zip(tables, out, room, strict=True):
         assert torch.equal(each, table[codes.long() + 30])
         assert not apart[:, ::2].any()
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 255.0, 1e9, torch.nan])
+def test_a_code_that_is_in_no_table_is_refused(wrong: float) -> None:
+    codes, out = torch.zeros(MANY), torch.empty(MANY)
+    codes[MANY - 1] = wrong
+    with pytest.raises(IndexError, match="from 0 to 254"):
+        _look_up(codes.unsqueeze(0), 0, [torch.zeros(255)], [out.unsqueeze(0)])

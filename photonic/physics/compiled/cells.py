@@ -13,9 +13,17 @@ _ALONE = 2**16
 
 _CALL = cores.call(
     *((name, "u8") for name in ("codes", "weights", "factor", "difference", "total")),
-    *((name, "i8") for name in ("cells", "entries")),
+    *((name, "i8") for name in ("cells", "entries", "outside")),
     *((name, "f4") for name in ("lowest", "darkest", "scale")),
 )
+
+
+@njit(inline="always")
+def _furthest(codes, lowest):
+    furthest = np.uint32(0)
+    for i in range(len(codes)):
+        furthest = max(furthest, np.uint32(np.int32(codes[i] - lowest)))
+    return furthest
 
 
 @njit(inline="always")
@@ -44,6 +52,9 @@ def _arms(arguments):
             break
         begin, end = part * cells, (part + 1) * cells
         here = codes[begin:end]
+        if _furthest(here, call.lowest) >= call.entries:
+            call.outside = 1
+            continue
         _tile(here, weights, factor[:cells], factor[cells:], call, difference[begin:end], total[begin:end])
 
 
@@ -59,6 +70,9 @@ def arms(
         factor: (2, m, N) actual over nominal transmission of each arm's cells.
         darkest: nominal transmission of a cell for the weight 0.
         scale: of the result.
+
+    Raises:
+        IndexError: a code has no weight.
     """
     difference, total = torch.empty_like(codes), torch.empty_like(codes)
     call = np.zeros(1, _CALL)
@@ -68,4 +82,6 @@ def arms(
     call["parts"], call["cells"], call["entries"] = len(codes), codes[0].numel(), len(weights)
     call["lowest"], call["darkest"], call["scale"] = lowest, darkest, scale
     cores.run(_arms, call, alone=codes.numel() < _ALONE)
+    if call["outside"][0]:
+        raise IndexError(f"codes must be from {lowest} to {lowest + len(weights) - 1}, found others")
     return difference, total

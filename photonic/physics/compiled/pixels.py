@@ -21,7 +21,7 @@ _TABLES = cores.call(
     ("codes", "u8"),
     *((name, "4u8") for name in ("tables", "out")),  # addresses
     *((name, "4i8") for name in ("bytes", "step")),  # of a number, 0 where there is no table; from run to run
-    *((name, "i8") for name in ("size", "run", "entries")),
+    *((name, "i8") for name in ("size", "run", "entries", "outside")),
     ("lowest", "f4"),
 )
 
@@ -94,8 +94,13 @@ def _look_up(arguments):
         begin, end = part * _PART, min((part + 1) * _PART, size)
         here = places[: end - begin]
         some = codes[begin:end]
+        furthest = np.uint32(0)
         for i in range(len(here)):
             here[i] = np.uint32(np.int32(some[i] - lowest))
+            furthest = max(furthest, here[i])
+        if furthest >= entries:
+            call.outside = 1
+            continue
         for which in range(4):
             step = call.step[which]
             extent = (size // run - 1) * step + run
@@ -128,10 +133,13 @@ def look_up(codes: Tensor, lowest: int, tables: Sequence[Tensor], out: Sequence[
     """Writes what whole codes mean by each of at most four tables of one length.
 
     Args:
-        codes: (K, ...) inside the tables.
+        codes: (K, ...) whole.
         lowest: code of a table's first entry.
         tables: contiguous, numbers of 2 or 4 bytes each.
         out: like codes, in the table's dtype, contiguous but for the first dimension; overwritten.
+
+    Raises:
+        IndexError: a code is in no table.
     """
     call = np.zeros(1, _TABLES)
     call["codes"], call["size"], call["lowest"] = codes.data_ptr(), codes.numel(), lowest
@@ -141,3 +149,5 @@ def look_up(codes: Tensor, lowest: int, tables: Sequence[Tensor], out: Sequence[
         call["tables"][0, place], call["out"][0, place] = table.data_ptr(), to.data_ptr()
         call["bytes"][0, place], call["step"][0, place] = table.itemsize, to.stride(0)
     cores.run(_look_up, call, alone=codes.numel() < _ALONE)
+    if call["outside"][0]:
+        raise IndexError(f"codes must be from {lowest} to {lowest + len(tables[0]) - 1}, found others")
