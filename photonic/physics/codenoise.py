@@ -69,11 +69,11 @@ class Gaussian:
 
     def noisy(self, x: Tensor, draws: NormalDraws) -> Tensor:
         """x + sigma n."""
-        if many(x):
+        if many(x) and not x.requires_grad:
             from photonic.physics.compiled import digital  # numba takes a while to import
 
             out = torch.empty_like(x)
-            draws.stretch(lambda first, key: digital.noisy(x, self.sigma, first, key, out))
+            draws.stretch(x.numel(), lambda first, key: digital.noisy(x, self.sigma, first, key, out))
             return out
         return _normal(x, draws).mul_(self.sigma).add_(x)
 

@@ -110,7 +110,7 @@ class MidTread:
 
     def quantise(self, x: Tensor) -> Tensor:
         """To the nearest k / p; beyond [-1, 1] as well."""
-        if many(x):
+        if many(x) and not x.requires_grad:
             from photonic.physics.compiled import digital  # numba takes a while to import
 
             return digital.mid_tread(x, self.precision)

@@ -112,7 +112,7 @@ class Detector:
         assert rails is not None  # noqa: S101 - asked before
         per_d, fixed = gain.counts_per_d.squeeze(1), fixed.squeeze(1).expand(gain.counts_per_d.squeeze(1).shape)
         shots = readout.Shots(*(each.contiguous() for each in (d, factor, common, variance, per_d, fixed, gain.offset)))
-        self.draws.stretch(lambda first, key: readout.read(shots, rails, out, first, key))
+        self.draws.stretch(out.numel(), lambda first, key: readout.read(shots, rails, out, first, key))
 
     def _converted(self, counts: Tensor) -> Tensor:
         """The ADC, in place."""

@@ -6,6 +6,7 @@ most of its time, come from a compiled loop on all cores (docs/decisions/0019).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from photonic.physics.many import many
 
 _WORD = 2**32
+# samples that one number of a part stands for
+PART_SAMPLES = 2**12
+_RESERVING = threading.Lock()
 
 
 class NormalDraws:
@@ -53,15 +57,19 @@ class NormalDraws:
             return out.normal_(generator=self.on(out.device))
         from photonic.physics.compiled import normals  # numba takes a while to import, and few samples do without
 
-        self.stretch(lambda first, key: normals.fill_(out, first, key))
+        self.stretch(out.numel(), lambda first, key: normals.fill_(out, first, key))
         return out
 
-    def stretch(self, loop: Callable[[int, tuple[int, int, int, int]], int]) -> None:
-        """Gives a part of the stream of many samples to a compiled loop that makes them itself.
+    def stretch(self, samples: int, loop: Callable[[int, tuple[int, int, int, int]], None]) -> None:
+        """Gives a stretch of the stream of many samples to a compiled loop that makes them itself.
 
         Args:
-            loop: gets the number of its first part and the key, and tells how many parts it took.
+            samples: how many.
+            loop: gets the number of its first part, of ``PART_SAMPLES``, and the key.
         """
+        with _RESERVING:  # loops run side by side in several Python threads
+            first = self._part
+            self._part += -(-samples // PART_SAMPLES)
         seed = self._seed
         key = seed % _WORD, seed // _WORD % _WORD, seed // _WORD**2 % _WORD, seed // _WORD**3
-        self._part += loop(self._part, key)
+        loop(first, key)

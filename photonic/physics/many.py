@@ -12,7 +12,7 @@ MANY = 2**13
 def many(*tensors: Tensor, inner: bool = False) -> bool:
     """Whether loops over these are compiled: the first has many numbers, all are float32, contiguous, on the CPU.
 
-    What numbers a call computes depends on sizes and types alone, so that the same calls give the same numbers.
+    What a call computes depends on sizes, types and how tensors lie alone: the same calls give the same numbers.
 
     Args:
         tensors: of the loop.

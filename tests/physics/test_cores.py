@@ -1,4 +1,4 @@
-"""Loops run on torch's threads, and where these or a place for compiled code cannot be had."""
+"""Loops run on torch's threads, and are compiled where there is no place to keep them."""
 
 from __future__ import annotations
 
@@ -39,19 +39,33 @@ def test_every_part_is_done_once(parts: int, alone: bool) -> None:
     assert _marked(cores.kernel(cores.FAST)(_mark), parts, alone=alone) == list(range(1, parts + 1))
 
 
-def test_without_a_place_for_compiled_code_it_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("cannot cache function: no locator available"), OSError("full")])
+def test_without_a_place_for_compiled_code_it_is_compiled_anew(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept: list[bool] = []
     original = cores.cfunc
 
     def nowhere(*arguments: Any, cache: bool = False, **options: Any) -> Any:
         kept.append(cache)
         if cache:
-            raise RuntimeError("cannot cache function: no locator available")
+            raise error
         return original(*arguments, **options)
 
     monkeypatch.setattr(cores, "cfunc", nowhere)
     assert _marked(cores.kernel(cores.FAST)(_mark), 5, alone=True) == [1, 2, 3, 4, 5]
     assert kept == [True, False]
+
+
+def test_compiled_code_is_named_by_what_it_inlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba does not see that another file has changed, of which a kernel holds a part."""
+    names = []
+    for state in ("one", "other"):
+        monkeypatch.setattr(cores, "_inlined", lambda state=state: state)
+        monkeypatch.setattr(cores, "cfunc", lambda *_, **__: lambda function: names.append(function.__qualname__))
+        cores.kernel(cores.FAST)(lambda arguments: None)
+    assert names[0].endswith("_one")
+    assert names[1].endswith("_other")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch's wheels bring GNU OpenMP on Linux")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -133,3 +134,21 @@ def test_samples_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
         assert torch.equal(_drawn(8, 2**18), expected)
     finally:
         torch.set_num_threads(before)
+
+
+def test_two_threads_get_samples_of_their_own() -> None:
+    """On one source, side by side: no block is drawn twice."""
+    source = NormalDraws()
+    source.seed(2)
+    source.fill_(torch.empty(MANY))  # compiled before they start
+    found: list[Tensor] = []
+
+    def draw() -> None:
+        found.extend([source.fill_(torch.empty(16 * normals.SAMPLES)) for _ in range(20)])
+
+    threads = [threading.Thread(target=draw) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({float(block.double().sum()) for each in found for block in each.view(16, -1)}) == 4 * 20 * 16

@@ -72,7 +72,7 @@ class Convolved:
         assert y is not None  # noqa: S101 - there is a mean
         shot = None if self.shot is None else self.shot.flatten(0, 1).contiguous()
         variance = fixed.flatten().contiguous()
-        draws.stretch(lambda first, key: outputs.add_noise_(y, others, power, shot, variance, first, key))
+        draws.stretch(y.numel(), lambda first, key: outputs.add_noise_(y, others, power, shot, variance, first, key))
         return self.y
 
     def _variance(self, some: slice, fixed: Tensor) -> Tensor:

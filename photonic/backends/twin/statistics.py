@@ -61,7 +61,7 @@ def add_noise_(y: Tensor, variance: Tensor, draws: NormalDraws) -> Tensor:
         from photonic.physics.compiled import outputs  # numba takes a while to import
 
         rows, nothing = y.view(-1, 1, y.shape[-1]), y.new_zeros(1)
-        draws.stretch(lambda first, key: outputs.add_noise_(rows, None, variance, None, nothing, first, key))
+        draws.stretch(y.numel(), lambda first, key: outputs.add_noise_(rows, None, variance, None, nothing, first, key))
         return y
     return y.addcmul_(draws.fill_(torch.empty_like(y)), variance.sqrt_())
 

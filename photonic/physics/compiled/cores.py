@@ -11,6 +11,7 @@ numba takes a while to import: modules with kernels are imported where they are 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from collections.abc import Callable, Set
 from functools import lru_cache
@@ -28,6 +29,13 @@ T = TypeVar("T")
 
 # what floating point may be re-ordered for; NaN and infinities stay what they are
 FAST = frozenset({"contract", "reassoc", "nsz", "arcp", "afn"})
+
+
+@lru_cache(maxsize=1)
+def _inlined() -> str:
+    """A name for the state of the files whose functions others inline."""
+    files = Path(__file__), Path(__file__).with_name("normals.py")
+    return hashlib.blake2b(b"".join(each.read_bytes() for each in files), digest_size=4).hexdigest()
 
 
 def call(*fields: tuple[str, str]) -> np.dtype[np.void]:
@@ -49,9 +57,11 @@ def kernel(fast: Set[str]) -> Callable[[Callable[[Any], None]], Any]:
 
     def compile_(function: Callable[[Any], None]) -> Any:
         signature = types.void(types.voidptr)
+        # numba's cache asks whether the file of a kernel has changed, and not those of what is inlined in it
+        function.__qualname__ += f"_{_inlined()}"
         try:
             return cfunc(signature, cache=True, **options)(function)
-        except RuntimeError:  # no directory may be written: compiled anew by every process
+        except (RuntimeError, OSError):  # nothing may be written, or the disk is full: compiled anew by every process
             return cfunc(signature, **options)(function)
 
     return compile_

@@ -63,14 +63,13 @@ def mid_tread(x: Tensor, precision: int) -> Tensor:
     return out
 
 
-def noisy(x: Tensor, sigma: float, first: int, key: tuple[int, int, int, int], out: Tensor) -> int:
-    """Writes x + sigma n, n standard normal, to ``out``, which is like x; tells how many parts of the stream it took.
+def noisy(x: Tensor, sigma: float, first: int, key: tuple[int, int, int, int], out: Tensor) -> None:
+    """Writes x + sigma n, n standard normal, to ``out``, which is like x.
 
     ``first`` and ``key`` as of ``normals.fill_``.
     """
     call = np.zeros(1, _NOISY)
     call["x"], call["out"], call["size"], call["sigma"] = x.data_ptr(), out.data_ptr(), x.numel(), sigma
     call["first"], call["key"] = first, key
-    call["parts"] = parts = -(-x.numel() // normals.SAMPLES)
+    call["parts"] = -(-x.numel() // normals.SAMPLES)
     cores.run(_shake, call, alone=x.numel() < normals.ALONE)
-    return parts

@@ -12,7 +12,7 @@ _ALONE = 2**15
 
 _CALL = cores.call(
     *((name, "u8") for name in ("codes", "levels", "first", "out")),
-    *((name, "i8") for name in ("entries", "channels", "rows", "n", "by_row", "extent", "out_extent")),
+    *((name, "i8") for name in ("entries", "channels", "rows", "n", "by_row", "extent", "out_extent", "outside")),
     *((name, "2i8") for name in ("step", "to")),  # from column to column and from row to row
 )
 
@@ -29,6 +29,19 @@ def _of_all_channels(codes, levels, first, out):
         out[i] = levels[np.uint32(np.int32(codes[i]) + first[i])]
 
 
+@njit(inline="always")
+def _furthest(codes, first):
+    """The largest place; one before the table counts as far beyond it."""
+    furthest = np.uint32(0)
+    if len(first) == 1:
+        for i in range(len(codes)):
+            furthest = max(furthest, np.uint32(np.int32(codes[i]) + first[0]))
+    else:
+        for i in range(len(codes)):
+            furthest = max(furthest, np.uint32(np.int32(codes[i]) + first[i]))
+    return furthest
+
+
 @cores.kernel(set())
 def _look_up(arguments):
     call = carray(arguments, 1, _CALL)[0]
@@ -43,21 +56,27 @@ def _look_up(arguments):
             break
         column, row = part // rows, part % rows
         place, to = column * call.step[0] + row * call.step[1], column * call.to[0] + row * call.to[1]
-        if call.by_row:
-            _of_a_channel(codes[place : place + n], levels, first[row], out[to : to + n])
+        here = codes[place : place + n]
+        if _furthest(here, first[row : row + 1] if call.by_row else first) >= call.entries:
+            call.outside = 1
+        elif call.by_row:
+            _of_a_channel(here, levels, first[row], out[to : to + n])
         else:
-            _of_all_channels(codes[place : place + n], levels, first, out[to : to + n])
+            _of_all_channels(here, levels, first, out[to : to + n])
 
 
 def look_up(codes: Tensor, levels: Tensor, first: Tensor, out: Tensor, *, by_row: bool) -> None:
     """Writes the levels of codes (C, P, Q), int16, of which Q is contiguous; each row is a part.
 
     Args:
-        codes: inside the table.
+        codes: inside the table; another channel's entries are not told from its own.
         levels: (channels x codes,), channel by channel.
         first: (channels,) int32, where each channel's code 0 is.
         out: (C, P, Q) float32, Q contiguous; overwritten.
         by_row: whether P counts channels, and not Q.
+
+    Raises:
+        IndexError: a code is beyond the table.
     """
     call = np.zeros(1, _CALL)
     for name, tensor in (("codes", codes), ("levels", levels), ("first", first), ("out", out)):
@@ -70,3 +89,5 @@ def look_up(codes: Tensor, levels: Tensor, first: Tensor, out: Tensor, *, by_row
         call[name] = 1 + sum((count - 1) * step for count, step in zip(tensor.shape, tensor.stride(), strict=True))
     call["parts"] = columns * codes.shape[1]
     cores.run(_look_up, call, alone=codes.numel() < _ALONE)
+    if call["outside"][0]:
+        raise IndexError("codes must be inside the table of the channels' levels, found others")

@@ -13,9 +13,10 @@ from numba import carray, float32, int32, njit, uint32, uint64  # noqa: TID253 -
 from torch import Tensor
 
 from photonic.physics.compiled import cores
+from photonic.physics.draws import PART_SAMPLES
 
 # of a part: four for each counter
-SAMPLES = 2**12
+SAMPLES = PART_SAMPLES
 _COUNTERS = SAMPLES // 4
 # of samples, below which a second thread takes longer to start than it saves
 ALONE = 2**15
@@ -113,16 +114,13 @@ def _fill(arguments):
         fill_part(out[part * SAMPLES : (part + 1) * SAMPLES], part + call.first, key)
 
 
-def fill_(out: Tensor, first: int, key: tuple[int, int, int, int]) -> int:
+def fill_(out: Tensor, first: int, key: tuple[int, int, int, int]) -> None:
     """Overwrites a contiguous float32 tensor on the CPU with independent standard normal samples.
 
     Args:
         out: any shape.
         first: number of the first part of the stream.
-        key: the stream, 32 bits each.
-
-    Returns:
-        How many parts of the stream it took; the rest of the last one is not used.
+        key: the stream, 32 bits each; what is left of the last part is not used.
     """
     flat = out.view(-1)
     whole, rest = divmod(len(flat), SAMPLES)
@@ -136,4 +134,3 @@ def fill_(out: Tensor, first: int, key: tuple[int, int, int, int]) -> int:
         call["out"], call["parts"], call["first"] = last.data_ptr(), 1, first + whole
         cores.run(_fill, call, alone=True)
         flat[-rest:] = last[:rest]
-    return whole + (rest > 0)

@@ -82,7 +82,7 @@ def add_noise_(
     fixed: Tensor,
     first: int,
     key: tuple[int, int, int, int],
-) -> int:
+) -> None:
     """Adds up the parts of a mean, and one independent sample for each output; all tensors are contiguous.
 
     Args:
@@ -93,9 +93,6 @@ def add_noise_(
         fixed: (G M,) more variance.
         first: number of the first part of the stream of samples, as of ``normals.fill_``.
         key: the stream.
-
-    Returns:
-        How many parts of the stream it took.
     """
     call = np.zeros(1, _CALL)
     call["y"], call["fixed"], call["first"], call["key"] = y.data_ptr(), fixed.data_ptr(), first, key
@@ -109,6 +106,5 @@ def add_noise_(
         columns = shot.shape[1]
         call["shot"], call["columns"] = shot.data_ptr(), columns
         call["per_group"] = y.shape[1] * columns // power.shape[1]
-    call["parts"] = parts = -(-y.numel() // normals.SAMPLES)
+    call["parts"] = -(-y.numel() // normals.SAMPLES)
     cores.run(_finish, call, alone=y.numel() < normals.ALONE)
-    return parts

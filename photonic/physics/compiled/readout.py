@@ -110,7 +110,7 @@ def _read(arguments):
         _read_part(call, part, samples, work)
 
 
-def read(shots: Shots, rails: tuple[float, float], out: Tensor, first: int, key: tuple[int, int, int, int]) -> int:
+def read(shots: Shots, rails: tuple[float, float], out: Tensor, first: int, key: tuple[int, int, int, int]) -> None:
     """Adds noise, rounds to the nearest count (half to even) and clips at the rails.
 
     Args:
@@ -118,10 +118,7 @@ def read(shots: Shots, rails: tuple[float, float], out: Tensor, first: int, key:
         rails: of the ADC.
         out: (C, B, R, m) int16, overwritten; the last dimension is contiguous.
         first: number of the first part of the stream of samples, as of ``normals.fill_``.
-        key: the stream.
-
-    Returns:
-        How many parts of the stream it took: one sample for each output.
+        key: the stream: one sample for each output.
     """
     columns, rows = (shots.per_d.shape[0] > 1), (shots.per_d.shape[1] > 1)
     m = out.shape[-1]
@@ -135,7 +132,5 @@ def read(shots: Shots, rails: tuple[float, float], out: Tensor, first: int, key:
     # a slice that began beyond would be cut off
     call["extent"] = 1 + sum((count - 1) * step for count, step in zip(out.shape, out.stride(), strict=True))
     call["low"], call["high"] = rails
-    parts = -(-out.numel() // normals.SAMPLES)
-    call["parts"] = parts
+    call["parts"] = -(-out.numel() // normals.SAMPLES)
     cores.run(_read, call, alone=out.numel() < normals.ALONE)
-    return parts
