@@ -53,7 +53,10 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_the_tables_have_the_known_differences(written: str) -> None:
-    """Seeds move GELU by 0, 0.1, 0.2 points more: 8 + 0.1, with t(0.975, 2) 0.1 / sqrt(3) = 0.25. Nobody stopped early, of which no column speaks."""
+    """Seeds move GELU by 0, 0.1, 0.2 points more: 8 + 0.1, with t(0.975, 2) 0.1 / sqrt(3) = 0.25.
+
+    Nobody stopped early, of which no column speaks.
+    """
     gelu = [row for row in cells(written) if row[0] == "GELU" and len(row) == 6]
     assert [row[4] for row in gelu if row[4]] == ["+4.10 ± 0.25 *", "+8.10 ± 0.25 *", "+0.00 ± 0.00"]
     assert "49.10 ± 2.73" in {row[2] for row in gelu}
