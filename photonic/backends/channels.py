@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from photonic.errors import CalibrationError
+from photonic.physics.many import many
 from photonic.records import ChipSpec, InputTransfer
 
 # of the levels that channels have in common, relative to nominal ones: below it noise would be 20 times as large
@@ -86,7 +87,12 @@ class Channels:
         """Codes (..., N) of values (..., N) in [0, 1], or [-1, 1]; channel j mod n carries value j."""
         n = self.line.shape[1]
         repeats = -(-values.shape[-1] // n)
-        floor, rise, slope, offset = self.line.to(values).repeat(1, repeats)[:, : values.shape[-1]]
+        line = self.line.to(values).repeat(1, repeats)[:, : values.shape[-1]]
+        if self.spec.input_bits is not None and self.spec.code_dtype == torch.int16 and many(values):
+            from photonic.physics.compiled import pixels  # numba takes a while to import
+
+            return pixels.channel_codes(values, line.contiguous(), self.spec.input_code_range, curved=self.curved)
+        floor, rise, slope, offset = line
         found = torch.addcmul(floor, values, rise)
         if self.curved:
             found = found.clamp_(0, 1).sqrt_().asin_()

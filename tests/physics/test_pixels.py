@@ -7,6 +7,7 @@ import torch
 
 from photonic.backends.twin.images import _look_up
 from photonic.physics import modulator
+from photonic.physics.compiled import pixels
 from photonic.physics.many import MANY
 from photonic.records import InputTransfer
 
@@ -53,3 +54,22 @@ def test_a_code_that_is_in_no_table_is_refused(wrong: float) -> None:
     codes[MANY - 1] = wrong
     with pytest.raises(IndexError, match="from 0 to 254"):
         _look_up(codes.unsqueeze(0), 0, [torch.zeros(255)], [out.unsqueeze(0)])
+
+
+@pytest.mark.parametrize("curved", [True, False])
+@pytest.mark.parametrize("n", [27, 64, 2000])
+def test_codes_of_channels_that_differ(n: int, curved: bool) -> None:
+    """Against float64; at the ends of the range they are clipped, where channels ask for more."""
+    torch.manual_seed(3)
+    rows = 20_000 // n + 3
+    line = torch.stack([0.1 * torch.rand(n), 0.6 + 0.5 * torch.rand(n), 150 + 20 * torch.rand(n), 5 * torch.randn(n)])
+    values = torch.rand(2, rows, n)
+    found = pixels.channel_codes(values, line, (0.0, 255.0), curved=curved)
+    floor, rise, slope, offset = line.double()
+    x = floor + rise * values.double()
+    exact = ((x.clamp(0, 1).sqrt().asin() if curved else x) * slope + offset).clamp(0, 255)
+    assert found.dtype == torch.int16
+    assert (found.double() - exact).abs().max() < 0.5 + 1e-3
+    assert (found != exact.round()).double().mean() < 1e-4
+    assert int(found.max()) > 140
+    assert int(found.min()) == 0

@@ -17,6 +17,12 @@ _ALONE = 2**15
 _HALF_TURN = np.float32(math.pi / 2)
 
 _CODES = cores.call(("values", "u8"), ("out", "u8"), ("size", "i8"), ("signed", "i8"), ("span", "f4"), ("zero", "f4"))
+_BY_CHANNEL = cores.call(
+    *((name, "u8") for name in ("values", "line", "out")),
+    *((name, "i8") for name in ("rows", "n", "at_once", "curved")),
+    ("low", "f4"),
+    ("high", "f4"),
+)
 _TABLES = cores.call(
     ("codes", "u8"),
     *((name, "4u8") for name in ("tables", "out")),  # addresses
@@ -65,6 +71,34 @@ def _codes(arguments):
             _codes_of(values[here], out[here], scale, call.zero, True)
         else:
             _codes_of(values[here], out[here], scale, call.zero, False)
+
+
+@njit(inline="always")
+def _by_channel(values, line, out, n, curved, low, high):
+    floor, rise, slope, offset = line[:n], line[n : 2 * n], line[2 * n : 3 * n], line[3 * n : 4 * n]
+    if curved:
+        for j in range(n):
+            x = min(max(floor[j] + values[j] * rise[j], float32(0.0)), float32(1.0))
+            out[j] = np.int16(min(max(np.rint(_arcsine(x) * slope[j] + offset[j]), low), high))
+    else:
+        for j in range(n):
+            x = floor[j] + values[j] * rise[j]
+            out[j] = np.int16(min(max(np.rint(x * slope[j] + offset[j]), low), high))
+
+
+@cores.kernel({"contract"})
+def _channel_codes(arguments):
+    call = carray(arguments, 1, _BY_CHANNEL)[0]
+    n, rows, curved = call.n, call.rows, call.curved != 0
+    values, out = cores.array(call.values, rows * n, np.float32), cores.array(call.out, rows * n, np.int16)
+    line = cores.array(call.line, 4 * n, np.float32)
+    while True:
+        part = cores.next_part(arguments)
+        if part >= call.parts:
+            break
+        for row in range(part * call.at_once, min((part + 1) * call.at_once, rows)):
+            here = slice(row * n, (row + 1) * n)
+            _by_channel(values[here], line, out[here], n, curved, call.low, call.high)
 
 
 @njit(inline="always")
@@ -126,6 +160,26 @@ def codes(values: Tensor, span: float, zero: float, *, signed: bool) -> Tensor:
     call["values"], call["out"], call["size"] = values.data_ptr(), out.data_ptr(), values.numel()
     call["parts"], call["span"], call["zero"], call["signed"] = -(-values.numel() // _PART), span, zero, signed
     cores.run(_codes, call, alone=values.numel() < _ALONE)
+    return out
+
+
+def channel_codes(values: Tensor, line: Tensor, limits: tuple[float, float], *, curved: bool) -> Tensor:
+    """Rounded codes offset_j + slope_j f(floor_j + rise_j v), clipped to limits: int16, in the shape of the values.
+
+    Args:
+        values: (..., N).
+        line: (4, N) floor, rise, slope and offset of each channel; float32, contiguous.
+        limits: of the codes.
+        curved: whether f is asin(sqrt x), x clipped to [0, 1], and not x.
+    """
+    n, out = values.shape[-1], torch.empty_like(values, dtype=torch.int16)
+    call = np.zeros(1, _BY_CHANNEL)
+    call["values"], call["line"], call["out"] = values.data_ptr(), line.data_ptr(), out.data_ptr()
+    call["rows"], call["n"], call["curved"] = values.numel() // n, n, curved
+    call["low"], call["high"] = limits
+    call["at_once"] = at_once = max(1, _PART // n)
+    call["parts"] = -(-(values.numel() // n) // at_once)
+    cores.run(_channel_codes, call, alone=values.numel() < _ALONE)
     return out
 
 
