@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from photonic.physics.draws import NormalDraws
-from photonic.physics.many import many
 
 
 class CodeNoise(Protocol):
@@ -69,12 +68,6 @@ class Gaussian:
 
     def noisy(self, x: Tensor, draws: NormalDraws) -> Tensor:
         """x + sigma n."""
-        if many(x) and not x.requires_grad:
-            from photonic.physics.compiled import digital  # numba takes a while to import
-
-            out = torch.empty_like(x)
-            draws.stretch(x.numel(), lambda first, key: digital.noisy(x, self.sigma, first, key, out))
-            return out
         return _normal(x, draws).mul_(self.sigma).add_(x)
 
     def mass(self, code: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -183,23 +183,13 @@ class RingLeakage:
 def _far(tuning: Tensor, factor: Tensor, plan: Plan) -> Tensor:
     """Minus the sum of log2(1 + 1 / z^2) over far pairs, (T, m, N), but for what no tuning changes."""
     degree, n = len(plan.terms) - 1, tuning.shape[-1]
-    powers = _powers(tuning, factor, plan.middle, degree)
-    # all powers in one product
-    return (powers.view(-1, degree * n) @ plan.terms[1:].flatten(0, 1)).view(tuning.shape)
-
-
-def _powers(tuning: Tensor, factor: Tensor, middle: float, degree: int) -> Tensor:
-    """factor times the first powers of tuning - middle, (T, m, degree, N)."""
-    if many(tuning, factor):
-        from photonic.physics.compiled import leakage  # numba takes a while to import
-
-        return leakage.powers(tuning, factor, middle, degree)
-    u = tuning - middle
-    powers = tuning.new_empty(*tuning.shape[:2], degree, tuning.shape[-1])
+    u = tuning - plan.middle
+    powers = tuning.new_empty(*tuning.shape[:2], degree, n)
     torch.mul(u, factor, out=powers[:, :, 0])
     for q in range(1, degree):
         torch.mul(powers[:, :, q - 1], u, out=powers[:, :, q])
-    return powers
+    # all powers in one product
+    return (powers.view(-1, degree * n) @ plan.terms[1:].flatten(0, 1)).view(tuning.shape)
 
 
 def _cheapest(errors: Tensor, tolerance: float) -> tuple[int, Tensor]:

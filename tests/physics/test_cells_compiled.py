@@ -30,7 +30,7 @@ def test_arms_of_many_cells(fields: dict[str, object], shape: tuple[int, ...], m
         assert torch.allclose(one * 64, other * 64, atol=3e-6)
 
 
-@pytest.mark.parametrize("wrong", [-128.0, 128.0, torch.inf, torch.nan])
+@pytest.mark.parametrize("wrong", [-128.0, 128.0, 0.5, torch.inf, torch.nan])
 def test_a_code_without_a_weight_is_refused(wrong: float) -> None:
     parameters = CrossbarParameters.model_validate(PRESETS["crossbar-typical"].model_dump() | {"weight_bits": 8})
     bank = Crossbar.draw(parameters, torch.Generator().manual_seed(3))

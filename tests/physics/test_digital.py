@@ -1,14 +1,12 @@
-"""The study's values and their noise in compiled loops: those of torch's operations."""
+"""The study's values in a compiled loop: those of torch's operations."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from photonic.physics import codenoise, codes
-from photonic.physics.codenoise import Gaussian
+from photonic.physics import codes
 from photonic.physics.codes import MidTread
-from photonic.physics.draws import NormalDraws
 
 
 @pytest.mark.parametrize("precision", [1, 2, 3, 64, 255, 1000])
@@ -23,17 +21,3 @@ def test_the_nearest_value(precision: int, monkeypatch: pytest.MonkeyPatch) -> N
     wanted = MidTread(precision).quantise(x)
     assert torch.equal(found.nan_to_num(nan=9.0), wanted.nan_to_num(nan=9.0))
     assert torch.equal(found.isnan(), wanted.isnan())
-
-
-def test_gaussian_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same samples as one pass after the other takes; images that lie as channels last stay so."""
-    first, second = NormalDraws(), NormalDraws()
-    first.seed(4)
-    second.seed(4)
-    x = torch.randn(7, 5, 33, 29)
-    found = Gaussian(0.3).noisy(x, first)
-    monkeypatch.setattr(codenoise, "many", lambda _: False)
-    assert torch.allclose(found, Gaussian(0.3).noisy(x, second), atol=1e-6)
-    monkeypatch.undo()
-    apart = x.to(memory_format=torch.channels_last)
-    assert Gaussian(0.3).noisy(apart, first).shape == apart.shape

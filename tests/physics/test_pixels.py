@@ -48,7 +48,7 @@ def test_tables_are_looked_up(groups: int, count: int) -> None:
         assert not apart[:, ::2].any()
 
 
-@pytest.mark.parametrize("wrong", [-1.0, 255.0, 1e9, torch.nan])
+@pytest.mark.parametrize("wrong", [-1.0, 255.0, 17.5, 1e9, torch.nan])
 def test_a_code_that_is_in_no_table_is_refused(wrong: float) -> None:
     codes, out = torch.zeros(MANY), torch.empty(MANY)
     codes[MANY - 1] = wrong

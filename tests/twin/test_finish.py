@@ -40,7 +40,7 @@ def test_column_tiles_of_one_power(
     fixed = torch.rand(1, groups * m, 1, 1) - 0.3  # some variances are 0
     found, wanted = _both_ways(Convolved(y.clone(), others, power, shot, fixed), monkeypatch)
     assert (wanted - y).std() > 1
-    assert torch.allclose(found, wanted, atol=2e-5 if dtype == torch.float32 else 3e-2)
+    assert torch.allclose(found, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -51,7 +51,7 @@ def test_a_variance_for_each_output(dtype: torch.dtype, others: bool, monkeypatc
     more = torch.randn(shape).to(dtype) if others else None
     given = Convolved(torch.randn(shape), more, torch.rand(shape).to(dtype), None, torch.rand(1, 6, 1))
     found, wanted = _both_ways(given, monkeypatch)
-    assert torch.allclose(found, wanted, atol=2e-5 if dtype == torch.float32 else 3e-2)
+    assert torch.allclose(found, wanted, atol=2e-5)
 
 
 def test_fixed_noise_alone(monkeypatch: pytest.MonkeyPatch) -> None:

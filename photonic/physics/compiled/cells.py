@@ -22,7 +22,7 @@ _CALL = cores.call(
 def _furthest(codes, lowest):
     furthest = np.uint32(0)
     for i in range(len(codes)):
-        furthest = max(furthest, np.uint32(np.int32(codes[i] - lowest)))
+        furthest = max(furthest, cores.place(codes[i], lowest))
     return furthest
 
 
@@ -83,5 +83,5 @@ def arms(
     call["lowest"], call["darkest"], call["scale"] = lowest, darkest, scale
     cores.run(_arms, call, alone=codes.numel() < _ALONE)
     if call["outside"][0]:
-        raise IndexError(f"codes must be from {lowest} to {lowest + len(weights) - 1}, found others")
+        raise IndexError(f"codes must be whole, from {lowest} to {lowest + len(weights) - 1}, found others")
     return difference, total

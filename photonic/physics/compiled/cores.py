@@ -24,6 +24,7 @@ from llvmlite import ir  # noqa: TID253 - see above
 from numba import carray, cfunc, types  # noqa: TID253 - see above
 from numba.extending import intrinsic, register_jitable  # noqa: TID253 - see above
 from numpy.typing import NDArray
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -90,6 +91,19 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 def array(address, count, dtype):
     """In a kernel: numbers at an address; ``count`` is not looked at again."""
     return carray(_pointer(address), count, dtype)
+
+
+@register_jitable
+def place(code, lowest):
+    """In a kernel: a code's place in a table that begins at ``lowest``; what is not whole is far beyond every table."""
+    offset = code - lowest
+    whole = np.int32(offset)
+    return np.uint32(whole) if np.float32(whole) == offset else np.uint32(0xFFFFFFFF)
+
+
+def extent(tensor: Tensor) -> int:
+    """From its first number to behind its last, in memory: a slice that begins beyond it would be cut off."""
+    return 1 + sum((count - 1) * step for count, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 @lru_cache(maxsize=1)

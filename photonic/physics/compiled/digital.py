@@ -1,4 +1,4 @@
-"""The study's digital values, and Gaussian noise on them, in compiled loops (see ``codes`` and ``codenoise``)."""
+"""The study's digital values in a compiled loop (see ``codes``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ _PART = 2**13
 _SIGN = np.uint32(0x80000000)
 
 _VALUES = cores.call(("x", "u8"), ("out", "u8"), ("size", "i8"), ("precision", "f4"))
-_NOISY = cores.call(("x", "u8"), ("out", "u8"), ("size", "i8"), ("first", "i8"), ("key", "4u4"), ("sigma", "f4"))
 
 
 @njit(inline="always")
@@ -36,23 +35,6 @@ def _quantise(arguments):
         _nearest(x[here], out[here], call.precision)
 
 
-@cores.kernel(cores.FAST)
-def _shake(arguments):
-    call = carray(arguments, 1, _NOISY)[0]
-    x, out = cores.array(call.x, call.size, np.float32), cores.array(call.out, call.size, np.float32)
-    samples = np.empty(normals.SAMPLES, np.float32)
-    sigma = call.sigma
-    while True:
-        part = cores.next_part(arguments)
-        if part >= call.parts:
-            break
-        normals.fill_part(samples, part + call.first, call.key)
-        here = slice(part * normals.SAMPLES, min((part + 1) * normals.SAMPLES, call.size))
-        given, to = x[here], out[here]
-        for i in range(len(to)):
-            to[i] = given[i] + sigma * samples[i]
-
-
 def mid_tread(x: Tensor, precision: int) -> Tensor:
     """sign(x) ceil(|x p| - 1/2) / p, like x."""
     out = torch.empty_like(x)
@@ -61,15 +43,3 @@ def mid_tread(x: Tensor, precision: int) -> Tensor:
     call["parts"] = -(-x.numel() // _PART)
     cores.run(_quantise, call, alone=x.numel() < normals.ALONE)
     return out
-
-
-def noisy(x: Tensor, sigma: float, first: int, key: tuple[int, int, int, int], out: Tensor) -> None:
-    """Writes x + sigma n, n standard normal, to ``out``, which is like x.
-
-    ``first`` and ``key`` as of ``normals.fill_``.
-    """
-    call = np.zeros(1, _NOISY)
-    call["x"], call["out"], call["size"], call["sigma"] = x.data_ptr(), out.data_ptr(), x.numel(), sigma
-    call["first"], call["key"] = first, key
-    call["parts"] = -(-x.numel() // normals.SAMPLES)
-    cores.run(_shake, call, alone=x.numel() < normals.ALONE)

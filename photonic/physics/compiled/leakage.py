@@ -24,33 +24,6 @@ _CALL = cores.call(
     ("fsr", "f4"),
 )
 
-_POWERS = cores.call(
-    *((name, "u8") for name in ("tuning", "factor", "out")),
-    *((name, "i8") for name in ("buses", "m", "n", "degree", "at_once")),
-    ("middle", "f4"),
-)
-
-
-@cores.kernel({"contract"})
-def _raise(arguments):
-    call = carray(arguments, 1, _POWERS)[0]
-    n, m, degree, buses = call.n, call.m, call.degree, call.buses
-    tunings, factors = cores.array(call.tuning, buses * n, np.float32), cores.array(call.factor, m * n, np.float32)
-    results = cores.array(call.out, buses * degree * n, np.float32)
-    while True:
-        part = cores.next_part(arguments)
-        if part >= call.parts:
-            break
-        for bus in range(part * call.at_once, min((part + 1) * call.at_once, buses)):
-            tuning, factor = tunings[bus * n : (bus + 1) * n], factors[bus % m * n : (bus % m + 1) * n]
-            to = results[bus * degree * n : (bus + 1) * degree * n]
-            for i in range(n):
-                to[i] = (tuning[i] - call.middle) * factor[i]
-            for q in range(1, degree):
-                last, now = to[(q - 1) * n : q * n], to[q * n : (q + 1) * n]
-                for i in range(n):
-                    now[i] = last[i] * (tuning[i] - call.middle)
-
 
 @njit(inline="always")
 def _power_of_two(x):
@@ -155,25 +128,4 @@ def remaining(
     call["at_once"] = at_once = max(1, _PART // n)
     call["parts"] = -(-(tuning.numel() // n) // at_once)
     cores.run(_remaining, call, alone=tuning.numel() < _ALONE)
-    return out
-
-
-def powers(tuning: Tensor, factor: Tensor, middle: float, degree: int) -> Tensor:
-    """factor times the first powers of tuning - middle, (T, m, degree, N).
-
-    Args:
-        tuning: (T, m, N) of the rings.
-        factor: (m, N).
-        middle: of the range of tunings.
-        degree: the highest power, at least 1.
-    """
-    buses, (_, m, n) = tuning.numel() // tuning.shape[-1], tuning.shape
-    out = tuning.new_empty(*tuning.shape[:2], degree, n)
-    call = np.zeros(1, _POWERS)
-    for name, tensor in (("tuning", tuning), ("factor", factor), ("out", out)):
-        call[name] = tensor.data_ptr()
-    call["buses"], call["m"], call["n"], call["degree"], call["middle"] = buses, m, n, degree, middle
-    call["at_once"] = at_once = max(1, _PART // n)
-    call["parts"] = -(-buses // at_once)
-    cores.run(_raise, call, alone=tuning.numel() < _ALONE)
     return out

@@ -84,9 +84,7 @@ def look_up(codes: Tensor, levels: Tensor, first: Tensor, out: Tensor, *, by_row
     columns, call["rows"], call["n"] = codes.shape
     call["entries"], call["channels"], call["by_row"] = len(levels), len(first), by_row
     call["step"], call["to"] = codes.stride()[:2], out.stride()[:2]
-    # a slice that began beyond would be cut off
-    for name, tensor in (("extent", codes), ("out_extent", out)):
-        call[name] = 1 + sum((count - 1) * step for count, step in zip(tensor.shape, tensor.stride(), strict=True))
+    call["extent"], call["out_extent"] = cores.extent(codes), cores.extent(out)
     call["parts"] = columns * codes.shape[1]
     cores.run(_look_up, call, alone=codes.numel() < _ALONE)
     if call["outside"][0]:

@@ -130,7 +130,7 @@ def _look_up(arguments):
         some = codes[begin:end]
         furthest = np.uint32(0)
         for i in range(len(here)):
-            here[i] = np.uint32(np.int32(some[i] - lowest))
+            here[i] = cores.place(some[i], lowest)
             furthest = max(furthest, here[i])
         if furthest >= entries:
             call.outside = 1
@@ -204,4 +204,4 @@ def look_up(codes: Tensor, lowest: int, tables: Sequence[Tensor], out: Sequence[
         call["bytes"][0, place], call["step"][0, place] = table.itemsize, to.stride(0)
     cores.run(_look_up, call, alone=codes.numel() < _ALONE)
     if call["outside"][0]:
-        raise IndexError(f"codes must be from {lowest} to {lowest + len(tables[0]) - 1}, found others")
+        raise IndexError(f"codes must be whole, from {lowest} to {lowest + len(tables[0]) - 1}, found others")

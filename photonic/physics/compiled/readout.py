@@ -129,8 +129,7 @@ def read(shots: Shots, rails: tuple[float, float], out: Tensor, first: int, key:
     call["by_row"], call["by_column"] = m if rows else 0, (m * (shots.per_d.shape[1]) if columns else 0)
     call["each"], call["first"], call["key"] = shots.variance.ndim == 4, first, key
     call["out"], call["to"] = out.data_ptr(), out.stride()[:3]
-    # a slice that began beyond would be cut off
-    call["extent"] = 1 + sum((count - 1) * step for count, step in zip(out.shape, out.stride(), strict=True))
+    call["extent"] = cores.extent(out)
     call["low"], call["high"] = rails
     call["parts"] = -(-out.numel() // normals.SAMPLES)
     cores.run(_read, call, alone=out.numel() < normals.ALONE)

@@ -91,8 +91,7 @@ def rows_to_codes(values: Tensor, one: float, *, whole: bool) -> tuple[Tensor, T
     call["values"], call["codes"] = values.data_ptr(), codes.data_ptr()
     call["most"], call["sums"] = most.data_ptr(), sums.data_ptr()
     call["shape"], call["step"] = values.shape[:3], values.stride()[:3]
-    # a slice that began beyond would be cut off
-    call["extent"] = 1 + sum((count - 1) * step for count, step in zip(values.shape, values.stride(), strict=True))
+    call["extent"] = cores.extent(values)
     call["rows"], call["n"], call["whole"], call["one"] = most.numel(), n, whole, one
     call["at_once"] = max(1, _PART // n)
     call["parts"] = math.ceil(most.numel() / int(call["at_once"][0]))
