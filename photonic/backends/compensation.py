@@ -8,7 +8,7 @@ of each element and for its neighbours. With the weights w that rounded codes re
 
     sum_j w_ij v_j = (N (c_i - z_i) / g_i - t sum_used w_ij - sum_unused w_ij p_j T_j(dark)) / d,
 
-so that nothing is left but the rounding of codes.
+so that nothing is left but the rounding of codes, which `photonic.backends.rounding` balances in each row.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from photonic.backends.channels import Channels
 from photonic.backends.elements import Elements
 from photonic.backends.encoding import Encoder, Geometry, Nominal, Programmed, nonzero
 from photonic.backends.meshcompensation import MeshCompensation
+from photonic.backends.rounding import balanced
 from photonic.errors import ArraysError, CalibrationError
 from photonic.records import Calibration, ChipSpec
 
@@ -103,13 +104,11 @@ class Compensation:
         elements, channels = self._elements_of(cut, tiles), self._channels_of(cut.n)
         flat = tiles.flatten(0, 1)
         scale = elements.scale(flat, per_row)
-        codes = elements.codes(flat / nonzero(scale))
-        if self.spec.weight_bits is not None:
-            codes = codes.round_()
-        realised = elements.weights(codes).view(*tiles.shape[:3], -1)
-        scale = scale.view(*tiles.shape[:2], -1).expand(tiles.shape[:3])
         used = (torch.arange(cut.columns * cut.n, device=tiles.device) < cut.inputs).view(cut.columns, cut.n)
         used = used.repeat(cut.groups, 1).to(tiles)
+        codes = self._codes(elements, flat / nonzero(scale), used.repeat(len(tiles), 1).unsqueeze(1))
+        realised = elements.weights(codes).view(*tiles.shape[:3], -1)
+        scale = scale.view(*tiles.shape[:2], -1).expand(tiles.shape[:3])
         sums = torch.einsum("rcmn,cn->rcm", realised[..., : cut.n], used)
         light = channels.dark.to(tiles).repeat(len(used), 1)
         light[:, : cut.n] *= 1 - used
@@ -120,6 +119,15 @@ class Compensation:
             sums=sums * scale,
             dark=dark * scale / channels.span,
         )
+
+    def _codes(self, elements: Elements, wanted: Tensor, used: Tensor) -> Tensor:
+        """Codes (T, m, n) of weights in reach; ``used`` (T, 1, n) is 1 where there is an input."""
+        fine, steps = elements.codes(wanted)
+        if self.spec.weight_bits is None:
+            return fine
+        codes = fine.round()
+        off = elements.weights(codes)[..., : wanted.shape[-1]].sub_(wanted).mul_(used)
+        return balanced(fine, codes, off, steps.mul_(used))
 
     def inputs(self, values: Tensor, cut: Geometry) -> Tensor:
         """Codes of values (G, B, N), each by the channel that it meets in its tile."""

@@ -107,8 +107,10 @@ class Elements:
             needed = torch.maximum(needed, weights / self.lowest)
         return needed.amax(dim=-1 if per_row else (-2, -1), keepdim=True)
 
-    def codes(self, weights: Tensor) -> Tensor:
-        """Codes (T, m, n), not rounded, of weights that are in reach: what neighbours take is solved for in turns.
+    def codes(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (T, m, n) of weights that are in reach, and what one code further adds to each weight.
+
+        Codes are not rounded. What neighbours take is solved for in turns.
 
         Raises:
             CalibrationError: the turns do not settle; what neighbours take grows faster than elements can follow.
@@ -117,11 +119,11 @@ class Elements:
             return self._alone(weights)
         tolerance, taken = self._tolerance, torch.zeros_like(weights)
         for _ in range(_STEPS):
-            codes = self._alone((weights - self.target * taken) / (1 - taken))
+            codes, steps = self._alone((weights - self.target * taken) / (1 - taken))
             before, taken = taken, self._taken(self._curve(1, self._whole(codes)))[:, : self.m, : self.n]
             # weights follow what is taken by at most this much: both they and the target lie between -1 and 1
             if not codes.numel() or 2 * float((taken - before).abs().max()) <= tolerance:
-                return codes
+                return codes, steps.mul_(1 - taken)
         raise CalibrationError(
             f"chip {self.spec.chip_id}: expected weights that settle within {tolerance:g} when codes make up for what "
             f"neighbours take, found none after {_STEPS} turns; calibrate again, or use the nominal calibration"
@@ -150,18 +152,20 @@ class Elements:
         idle = max(0.0, self.spec.weight_code_range[0])
         return F.pad(codes, (0, self.element.shape[1] - self.n, 0, len(self.element) - self.m), value=idle)
 
-    def _alone(self, weights: Tensor) -> Tensor:
-        """Codes of w0 (T, m, n): the first at which an element has it, linear between nodes."""
+    def _alone(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of w0 (T, m, n): the first at which an element has it, linear between nodes; and the slope there."""
         wanted = weights.flatten(1).T.contiguous()
         # a rounding error beyond the reach; what is further does not come here
         wanted = torch.minimum(wanted, self.rising[:, -1:])
         right = torch.searchsorted(self.rising, wanted)
         right = torch.maximum(right, self.first + 1)
         left_value, right_value = self.nodes.gather(1, right - 1), self.nodes.gather(1, right)
-        share = ((wanted - left_value) / (right_value - left_value)).clamp_(0, 1)
+        rise = right_value.sub_(left_value)
+        share = ((wanted - left_value) / rise).clamp_(0, 1)
         low, high = self.spec.weight_code_range
-        codes = (share + (right - 1)) * ((high - low) / (self.nodes.shape[1] - 1)) + low
-        return codes.T.reshape(weights.shape)
+        spacing = (high - low) / (self.nodes.shape[1] - 1)
+        codes = (share + (right - 1)) * spacing + low
+        return codes.T.reshape(weights.shape), rise.div_(spacing).T.reshape(weights.shape)
 
     def _curve(self, index: int, codes: Tensor) -> Tensor:
         """h of codes of any shape."""
