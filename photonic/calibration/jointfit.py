@@ -143,11 +143,12 @@ def _stated(fit: ResponseFit, shared: Shared, joint: Joint, layout: Layout) -> R
     raw = own @ _along(curves).T
     gain, power = rank_one(raw[..., 1])
     scale = gain[:, None] * power
-    neighbour, neighbour_se = found.neighbour.copy(), np.zeros_like(found.neighbour)
+    neighbour = found.neighbour.copy()
+    neighbour_pulls = np.zeros((len(joint.shared_pulls), *neighbour.shape))
     pulls = np.sqrt((joint.shared_pulls**2).sum(0))
     if found.crosstalk.offsets:
         neighbour[found.crosstalk.free] += joint.shared[shared.neighbours]
-        neighbour_se[found.crosstalk.free] = pulls[shared.neighbours]
+        neighbour_pulls[:, found.crosstalk.free] = joint.shared_pulls[:, shared.neighbours]
     transfer = _transfer(fit, shared, joint.shared, pulls)
     element, errors = raw / scale[..., None], _errors(shared, joint, layout, scale, raw)
     inputs = shared.inputs if transfer is None else transfer.inputs
@@ -156,7 +157,7 @@ def _stated(fit: ResponseFit, shared: Shared, joint: Joint, layout: Layout) -> R
         curves=curves, element=element, neighbour=neighbour,
     )  # fmt: skip
     changed = replace(
-        found, raw=raw, scale=scale, curves=curves, neighbour=neighbour, neighbour_se=neighbour_se,
+        found, raw=raw, scale=scale, curves=curves, neighbour=neighbour, neighbour_pulls=neighbour_pulls,
         raw_se=errors.element * np.abs(scale)[..., None],
     )  # fmt: skip
     zero_se = _spread(joint.own_pulls[:, :, layout.zero], 1)

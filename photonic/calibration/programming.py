@@ -78,7 +78,7 @@ class Programming:
         curves: (Q, K): 1, s, and what elements differ by, at evenly spread codes.
         crosstalk: the hypothesis.
         neighbour: (L, POWERS).
-        neighbour_se: standard errors.
+        neighbour_pulls: (K, L, POWERS) whose Gram matrix is the covariance of the neighbours' coefficients.
         residual: (M, N) mean square of what is left over its expected variance.
     """
 
@@ -88,8 +88,24 @@ class Programming:
     curves: Array
     crosstalk: Crosstalk
     neighbour: Array
-    neighbour_se: Array
+    neighbour_pulls: Array
     residual: Array
+
+    @property
+    def neighbour_se(self) -> Array:
+        """(L, POWERS) standard errors."""
+        return np.asarray(np.sqrt((self.neighbour_pulls**2).sum(0)))
+
+    @property
+    def added(self) -> tuple[Array, Array]:
+        """(L,) what each neighbour adds to a weight of 0 at that end of its codes where it adds more; standard errors.
+
+        Single coefficients say little: powers of s are hardly told apart.
+        """
+        ends = self.curves[1][[0, -1], None] ** np.arange(1, self.neighbour.shape[1] + 1)  # (2, POWERS)
+        added, pulls = (self.crosstalk.target * each @ ends.T for each in (self.neighbour, self.neighbour_pulls))
+        most = np.arange(len(added)), np.abs(added).argmax(1)
+        return added[most], np.sqrt((pulls[:, *most] ** 2).sum(0))
 
     @property
     def offsets(self) -> Array:
@@ -165,7 +181,7 @@ def fit_elements(spec: ChipSpec, data: Effective, shared: Programming) -> Progra
     fit.refresh()
     for _ in range(3 if shared.crosstalk.offsets else 1):
         fit.elements()  # what neighbours move weights towards follows from the elements themselves
-    return replace(fit.result(), neighbour_se=shared.neighbour_se)
+    return replace(fit.result(), neighbour_pulls=shared.neighbour_pulls)
 
 
 def basis_of(spec: ChipSpec, codes: Array, found: Programming) -> tuple[Array, Array]:
@@ -203,7 +219,7 @@ class _Fit:
         self._position = (data.codes - low) / (high - low) * (knots - 1)
         whole = np.rint(self._position)
         self._index = whole.astype(np.intp) if np.allclose(whole, self._position, atol=1e-9) else None
-        self._errors: Array = np.zeros(0)
+        self._pulls: Array = np.zeros((0, *self.coefficients.shape))
         self._covariance: Array
         self.raw = np.zeros((*self._y.shape[1:], len(self.curves)))
         self.scale = np.zeros(self._y.shape[1:])
@@ -277,7 +293,10 @@ class _Fit:
             self.curves, self.coefficients = kept
             self.refresh()
             self.elements()
-        self._errors = self._placed(step.errors())
+        if self._crosstalk.offsets:
+            pulls = step.pulls()
+            self._pulls = np.zeros((len(pulls), *self.coefficients.shape))
+            self._pulls[:, self._crosstalk.free] = pulls
         return damping
 
     def _placed(self, values: Array) -> Array:
@@ -328,6 +347,6 @@ class _Fit:
             curves=self.curves,
             crosstalk=self._crosstalk,
             neighbour=self.coefficients,
-            neighbour_se=self._errors if len(self._errors) else NO_NEIGHBOURS,
+            neighbour_pulls=self._pulls,
             residual=np.nanmean(rest, axis=0),
         )

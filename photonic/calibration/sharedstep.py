@@ -91,10 +91,13 @@ class SharedStep:
             start += hat.shape[1]
         return step, change[start:]
 
-    def errors(self) -> Array:
-        """(L,) standard errors of the coefficients."""
-        found = ((self.vectors**2) @ self._inverse(0.0)) / self.scale**2
-        return np.asarray(np.sqrt(found[len(found) - self.count :]))
+    def pulls(self) -> Array:
+        """(S, L) what one standard deviation along each eigenvector makes of the coefficients.
+
+        Their covariance is its Gram matrix.
+        """
+        found = np.sqrt(self._inverse(0.0))[:, None] * self.vectors.T / self.scale
+        return np.asarray(found[:, found.shape[1] - self.count :])
 
     def _inverse(self, damping: float) -> Array:
         most = self.values.max()

@@ -95,6 +95,5 @@ def _crosstalk_row(fit: ResponseFit) -> Parameter:
         limit = np.sqrt(np.mean((found.raw_se[..., 0] / found.scale) ** 2))
         note = f"no hypothesis predicts held-out settings better; a weight's own error is {limit:.1e}"
         return unknown("crosstalk", "weight", note=note)
-    return family(
-        "crosstalk", "weight", model.neighbour, found.neighbour_se, note=found.crosstalk.name, array="neighbour"
-    )
+    note = f"{found.crosstalk.name}; what a neighbour adds to a weight of 0 at an end of its codes"
+    return family("crosstalk", "weight", *found.added, note=note, array="neighbour")

@@ -67,7 +67,7 @@ def _shared(model: ChipModel, crosstalk: Crosstalk) -> Shared:
     raw = model.element * _scale(model)[..., None]
     found = Programming(
         scale=_scale(model), raw=raw, raw_se=raw, curves=model.curves, crosstalk=crosstalk,
-        neighbour=model.neighbour, neighbour_se=model.neighbour, residual=np.ones((M, N)),
+        neighbour=model.neighbour, neighbour_pulls=model.neighbour[None], residual=np.ones((M, N)),
     )  # fmt: skip
     return Shared(model.spec, found, model.inputs, dark=True)
 

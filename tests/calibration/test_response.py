@@ -119,6 +119,25 @@ def test_neighbours_are_found_where_they_are() -> None:
     assert not alone.programming.crosstalk.offsets
 
 
+def test_what_a_neighbour_adds_has_an_interval() -> None:
+    """What each of the nearest neighbours adds to a weight of 0 at its lowest code, on average over all pairs."""
+    measured = Measured.of(CHIPS["rings that leak"])
+    fit, spec = measured.fit(), measured.chip.spec
+    found, codes = fit.programming, np.linspace(*spec.weight_code_range, fit.model.curves.shape[1])
+    near = [k for k, (_, column) in enumerate(found.crosstalk.offsets) if abs(column) == 1]
+    assert len(near) == 2
+    rest, optics = codes[np.abs(found.curves[1]).argmin()], measured.chip._evaluation.device.optics
+    for k in near:
+        most, error, away = found.added[0][k], found.added[1][k], int(found.offsets[k, 1])
+        at = np.arange(max(0, -away), spec.n_inputs - max(0, away))
+        settings = np.full((1 + len(at), spec.n_outputs, spec.n_inputs), rest)
+        settings[np.arange(len(at)) + 1, :, at + away] = spec.weight_code_range[0]
+        w = optics.matrices(torch.from_numpy(settings), Surroundings(torch.Generator()))[0].numpy() * spec.n_inputs
+        true = 1 - (1 - w[np.arange(len(at)) + 1, :, at]) / (1 - w[0].T[at])
+        assert 0 < error < 0.1 * abs(most)
+        assert abs(most - true.mean()) < 4 * error + 0.05 * abs(true.mean()), (k, most, true.mean(), true.std(), error)
+
+
 def test_curves_that_elements_do_not_differ_by_are_left_out() -> None:
     """Cells differ by gain and offset alone; rings by their widths and resonances."""
     for name, most, least in (("cells", 2, 2), ("rings", 4, 3)):

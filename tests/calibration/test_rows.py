@@ -95,7 +95,7 @@ def _solved(spec: ChipSpec, model: ChipModel, seen: Effective, dark: tuple[Array
         curves=model.curves,
         crosstalk=beside(1, 1.0),
         neighbour=model.neighbour,
-        neighbour_se=model.neighbour,
+        neighbour_pulls=model.neighbour[None],
         residual=np.ones((M, N)),
     )
     rows = fit_rows(spec, seen, known, dark)
