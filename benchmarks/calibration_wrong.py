@@ -15,13 +15,13 @@ from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.driftnoise import predicted_points
 from photonic.calibration.fit import by_purpose
+from photonic.calibration.layouts import RETEST_SHOTS
 from photonic.calibration.model import ChipModel
 from photonic.calibration.plan import make_retest
 from photonic.calibration.points import Points
 from photonic.calibration.predicted import Prediction
 from photonic.calibration.raw import RawStore
 from photonic.calibration.reading import Taken
-from photonic.calibration.retest import DEFAULT_BUDGET
 from photonic.calibration.sweep import sweep
 from photonic.calibration.timing import allan_check
 from photonic.physics import seeds
@@ -40,10 +40,10 @@ def judged(chip: Chip, record: Calibration, seed: int) -> Row:
 
 
 def _measured(chip: Chip, seed: int) -> dict[str, list[Taken]]:
-    plan = make_retest(chip.spec, DEFAULT_BUDGET, seeds.generator("verification plan", seed))
+    plan = make_retest(chip.spec, RETEST_SHOTS, seeds.generator("verification plan", seed))
     with (
         tempfile.TemporaryDirectory() as folder,
-        RawStore.create(Path(folder) / "raw", chip.spec, plan, budget=DEFAULT_BUDGET, seed=seed) as store,
+        RawStore.create(Path(folder) / "raw", chip.spec, plan, budget=RETEST_SHOTS, seed=seed) as store,
     ):
         sweep(chip, plan, store)
         return by_purpose(store.taken(), 1)

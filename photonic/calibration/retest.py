@@ -11,13 +11,10 @@ from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.driftnoise import predicted_points
 from photonic.calibration.fit import by_purpose
-from photonic.calibration.meshmodel import MeshModel
-from photonic.calibration.meshplan import make_mesh_retest
-from photonic.calibration.model import ChipModel
+from photonic.calibration.layouts import layout_of
 from photonic.calibration.moved import Retested, moved
-from photonic.calibration.moves import POINTS, of_elements, of_mesh
-from photonic.calibration.plan import least_retest, make_retest
-from photonic.calibration.points import Points
+from photonic.calibration.moves import POINTS
+from photonic.calibration.points import MeanModel, Points
 from photonic.calibration.predicted import Prediction
 from photonic.calibration.raw import RawStore
 from photonic.calibration.reading import Taken
@@ -26,8 +23,6 @@ from photonic.calibration.timing import allan_check
 from photonic.errors import ArraysError, WrongChipError
 from photonic.physics import seeds
 from photonic.records import Calibration, ChipSpec, NoiseModel, Verification
-
-DEFAULT_BUDGET = 40_000
 
 
 def verify(
@@ -65,12 +60,10 @@ def verify(
     if calibration.spec is None or not calibration.arrays:
         raise ArraysError(f"the record of {calibration.chip_id} is nominal: nothing was measured; calibrate the chip")
     _check_geometry(calibration.spec, chip.spec)
-    generator, model = seeds.generator("verification plan", seed), model_of(calibration, calibration.spec)
-    budget = default_retest(chip.spec) if budget is None else budget
-    if isinstance(model, MeshModel):
-        plan = make_mesh_retest(chip.spec, budget, generator, model.programs)
-    else:
-        plan = make_retest(chip.spec, budget, generator)
+    layout = layout_of(calibration.spec)
+    generator, model = seeds.generator("verification plan", seed), layout.model(calibration, calibration.spec)
+    budget = layout.retest_shots(chip.spec) if budget is None else budget
+    plan = layout.retest(chip.spec, budget, generator, model)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         store = RawStore.create(folder, chip.spec, plan, budget=budget, seed=seed)
@@ -80,14 +73,7 @@ def verify(
     return _verified(chip.spec, taken, model, calibration)
 
 
-def default_retest(spec: ChipSpec) -> int:
-    """Shots of a test unless something else is asked for."""
-    return DEFAULT_BUDGET if spec.layout == "program" else max(DEFAULT_BUDGET, least_retest(spec))
-
-
-def _verified(
-    spec: ChipSpec, taken: Sequence[Taken], model: ChipModel | MeshModel, calibration: Calibration
-) -> Verification:
+def _verified(spec: ChipSpec, taken: Sequence[Taken], model: MeanModel, calibration: Calibration) -> Verification:
     """The verdict on the readings of a test, and what moved."""
     parts, noise = by_purpose(taken, 1), calibration.response.noise
     prediction = predicted_points(spec, parts[POINTS], model, noise, calibration.drift)
@@ -99,7 +85,7 @@ def _verified(
 
 
 def retested(
-    spec: ChipSpec, prediction: Prediction, model: ChipModel | MeshModel, noise: NoiseModel, taken: Sequence[Taken]
+    spec: ChipSpec, prediction: Prediction, model: MeanModel, noise: NoiseModel, taken: Sequence[Taken]
 ) -> Retested:
     """The points of a test, or of a calibration's held-out block, and what may have moved there.
 
@@ -111,13 +97,8 @@ def retested(
         taken: all readings of the test in order, the points among them.
     """
     points = Points.of(spec, [item for item in taken if item.reading.purpose == POINTS])
-    families = of_mesh(model, points) if isinstance(model, MeshModel) else of_elements(model, points, taken)
+    families = layout_of(spec).families(model, points, taken)
     return Retested(prediction, families, points.results(model), points.powers(model), model.gain, noise)
-
-
-def model_of(calibration: Calibration, spec: ChipSpec) -> ChipModel | MeshModel:
-    """What predicts counts of the chip that a record was measured on."""
-    return MeshModel.of(calibration, spec) if spec.layout == "program" else ChipModel.of(calibration, spec)
 
 
 def _check_geometry(was: ChipSpec, now: ChipSpec) -> None:

@@ -17,22 +17,19 @@ from photonic.backends.chip import Chip
 from photonic.calibration.checks import verify_counts
 from photonic.calibration.diagnostics import allan_arrays, diagnostics
 from photonic.calibration.driftnoise import beside_drift, over_repeats, predicted_points, shot_s
-from photonic.calibration.fit import ChipFit, by_purpose, fit_readings
-from photonic.calibration.meshfit import MeshFit, fit_mesh
+from photonic.calibration.fit import ChipFit, by_purpose
+from photonic.calibration.layouts import layout_of
+from photonic.calibration.meshfit import MeshFit
 from photonic.calibration.meshnoise import brightest
-from photonic.calibration.meshplan import make_mesh_plan
-from photonic.calibration.meshrecord import make_mesh_record
 from photonic.calibration.model import Array
 from photonic.calibration.moved import moved
-from photonic.calibration.plan import default_budget, make_plan
+from photonic.calibration.plan import default_budget
 from photonic.calibration.points import Points
 from photonic.calibration.raw import RawStore
 from photonic.calibration.rawheader import PLAN
 from photonic.calibration.reading import Taken
-from photonic.calibration.record import make_record
 from photonic.calibration.retest import retested
 from photonic.calibration.sinetest import sine_test
-from photonic.calibration.suspects import explained, statements
 from photonic.calibration.sweep import Progress, sweep
 from photonic.calibration.timing import allan_check, through_adc
 from photonic.calibration.validity import valid_until
@@ -72,12 +69,7 @@ def calibrate(
     spec = chip.spec
     budget = default_budget(spec) if budget is None else budget
     generator = seeds.generator("calibration plan", seed)
-    if spec.layout == "program":
-        plan = make_mesh_plan(spec, budget, generator, matrices)
-    elif matrices is None:
-        plan = make_plan(spec, budget, generator)
-    else:
-        raise CalibrationError(f"matrices are for a mesh; chip {spec.chip_id} has a code for each weight")
+    plan = layout_of(spec).plan(spec, budget, generator, matrices)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if raw is None else raw)
         begun = (folder / PLAN).exists()
@@ -113,18 +105,17 @@ def refit(store: RawStore | str | Path) -> Calibration:
 
 
 def _refitted(store: RawStore) -> Calibration:
-    header, began = store.header, time.monotonic()
+    header, layout, began = store.header, layout_of(store.spec), time.monotonic()
     taken = store.taken()
-    fit = fit_mesh(store.spec, taken) if store.spec.layout == "program" else fit_readings(store.spec, taken)
+    fit = layout.fit(store.spec, taken)
     later = by_purpose(taken, 1)
     drift = through_adc(store.spec, by_purpose(taken)["allan"][0], fit.model, fit.noise.model, fit.drift)
     fit = replace(fit, noise=beside_drift(fit.noise, drift), drift=drift)
     series, noise = later["allan"][0], fit.noise.model
     allan = allan_check(store.spec, series, fit.model, noise, fit.drift)
     prediction = predicted_points(store.spec, later["verify"], fit.model, noise, fit.drift)
-    verification = verify_counts(prediction, allan, more=() if isinstance(fit, MeshFit) else statements(fit, taken))
-    if isinstance(fit, ChipFit):
-        verification = explained(verification, fit, taken)
+    verification = verify_counts(prediction, allan, more=layout.statements(fit, taken))
+    verification = layout.explained(verification, fit, taken)
     if verification.verdict != "pass" and not verification.suspects:
         # nothing that no record holds: perhaps the chip moved between what was fitted and what was held out
         found = moved(
@@ -151,10 +142,7 @@ def _refitted(store: RawStore) -> Calibration:
         **_shown(store.spec, "check", later["verify"], fit),
         **allan_arrays(store.spec, series, allan),
     }
-    if isinstance(fit, MeshFit):
-        record = make_mesh_record(store.spec, fit, verification, provenance, shown)
-    else:
-        record = make_record(store.spec, fit, verification, provenance, shown)
+    record = layout.record(store.spec, fit, verification, provenance, shown)
     sine = sine_test(store.spec, taken)
     record = record.replaced(parameters=(*record.parameters, *sine.parameters), arrays={**record.arrays, **sine.arrays})
     until = valid_until(fit.drift, prediction, fit.model.zero, taken)
