@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,18 +19,26 @@ class Gain:
     Attributes:
         counts_per_d: (C or 1, 1, R or 1, m), or (C, B, R, m) where the gain of B shots drifts.
         offset: (m,) counts.
+        own_noise: (2, m) thermal and shot noise of each output, relative to the chip's; None: all alike.
     """
 
     counts_per_d: Tensor
     offset: Tensor
+    own_noise: Tensor | None = None
 
     def columns(self, which: slice) -> Gain:
         """Of some of the columns."""
-        return self if len(self.counts_per_d) == 1 else Gain(self.counts_per_d[which], self.offset)
+        return self if len(self.counts_per_d) == 1 else replace(self, counts_per_d=self.counts_per_d[which])
 
     def shots(self, which: slice) -> Gain:
         """Of some of the shots."""
-        return self if self.counts_per_d.shape[1] == 1 else Gain(self.counts_per_d[:, which], self.offset)
+        return self if self.counts_per_d.shape[1] == 1 else replace(self, counts_per_d=self.counts_per_d[:, which])
+
+    def receivers(self, noise: NoiseModel) -> tuple[Tensor | float, Tensor | float]:
+        """Thermal noise, and shot noise per S, in D^2: one number for all outputs, or (m,)."""
+        if self.own_noise is None:
+            return noise.thermal, noise.shot
+        return self.own_noise[0] * noise.thermal, self.own_noise[1] * noise.shot
 
 
 def add_noise_(
@@ -71,7 +79,8 @@ def shake_(d: Tensor, gain: Gain, noise: NoiseModel, draws: NormalDraws) -> Tens
 
 def _sigma(s: Tensor, gain: Gain, noise: NoiseModel, adc_noise_lsb: float) -> Tensor:
     """Standard deviation of the independent part, in counts; broadcasts to the counts."""
-    variance = (s * noise.shot).add_(noise.thermal) if noise.shot > 0 else s.new_full((1,), noise.thermal)
+    thermal, shot = gain.receivers(noise)
+    variance = (s * shot).add_(thermal) if noise.shot > 0 else s.new_ones(1) * thermal
     if adc_noise_lsb == 0:
         return variance.sqrt_() * gain.counts_per_d
     return (variance * gain.counts_per_d.square()).add_(adc_noise_lsb**2).sqrt_()

@@ -71,12 +71,16 @@ class Detector:
     def _round_even(self, d: Tensor, s: Tensor, gain: Gain, out: Tensor) -> None:
         """S is the same at all outputs of a tile: (C, B, R or 1, 1)."""
         shape, noise, per_d = d.shape[:3], self.noise, gain.counts_per_d
-        variance = (s * noise.shot).add_(noise.thermal).squeeze(-1).expand(shape)
         common = d.new_zeros(shape)
         factor = self._factor(d)
         if noise.common_mode > 0:
             common = self.draws.fill_(common).mul_(noise.common_mode**0.5).mul_(s.squeeze(-1))
         fixed = torch.full_like(per_d, self.adc_noise_lsb**2)
+        if gain.own_noise is None:
+            variance = (s * noise.shot).add_(noise.thermal).squeeze(-1).expand(shape)
+        else:
+            thermal, shot = (each * per_d.square() for each in gain.receivers(noise))
+            variance, fixed = (s * shot).expand(d.shape), fixed.add_(thermal)
         self._round(d, factor, common, variance, gain, fixed, out)
 
     def _read_light(

@@ -89,7 +89,7 @@ class Factors:
         if self.gain is not None:
             relative = self.gain[columns, shots, :, : d.shape[-1]].to(d.dtype)
             d.mul_(relative)
-            gain = Gain(gain.counts_per_d * relative, gain.offset)
+            gain = replace(gain, counts_per_d=gain.counts_per_d * relative)
         return s, gain
 
 
@@ -225,7 +225,8 @@ class Evaluation:
             counts_per_d = analog_gain.to(torch.float64).T[:, None, :, None] * gain
         else:
             counts_per_d = (gain * analog_gain).reshape(1, 1, 1, -1)
-        return Gain(counts_per_d.to(dtype), (receiver.offset_d[:m] * self._counts_per_d).to(dtype))
+        own = None if receiver.own_noise is None else receiver.own_noise[:, :m].to(dtype)
+        return Gain(counts_per_d.to(dtype), (receiver.offset_d[:m] * self._counts_per_d).to(dtype), own)
 
     def counts(
         self, inputs: Tensor, tiles: Tiles, gain: Gain, source: Source, out: Tensor, factors: Factors = _STILL

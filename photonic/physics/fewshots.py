@@ -245,8 +245,8 @@ class FewShots:
         self._power, self._dark_power = _light_to(tiles.power, n, tiles.constant)
         self._per_d = array(gain.counts_per_d.expand(columns, 1, rows, m).reshape(columns, 1, -1))
         # in counts^2: shot noise follows the light, thermal noise and the ADC's own do not
-        fixed = np.float32(noise.thermal) * self._per_d**2 + np.float32(adc_noise_lsb**2)
-        shot = np.float32(noise.shot) * self._per_d**2
+        thermal, shot = (_of_outputs(each, rows) * self._per_d**2 for each in gain.receivers(noise))
+        fixed = thermal + np.float32(adc_noise_lsb**2)
         self._sigma = np.sqrt(fixed) if noise.shot == 0 else None
         if noise.shot > 0:
             matrix = np.concatenate([matrix, self._power * shot], axis=-1)
@@ -294,6 +294,11 @@ class FewShots:
         shared = factors.normal(0.0, self._balance, self._draws).reshape(*d.shape[:2], self._tiles[0])
         s = np.matmul(light, self._power) + self._dark_power
         d += np.repeat(shared, self._tiles[1], axis=-1) * s * self._per_d
+
+
+def _of_outputs(values: Tensor | float, rows: int) -> Array:
+    """One number for all outputs, or (m,) of each tile as (R m,)."""
+    return array(values.repeat(rows)) if isinstance(values, Tensor) else np.array(values, dtype=np.float32)
 
 
 def _light_to(matrix: Tensor, n: int, constant: bool) -> tuple[Array, Array]:

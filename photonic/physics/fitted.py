@@ -187,6 +187,7 @@ def device_of(parameters: FittedParameters, transfer: InputTransfer, arrays: Map
         offset_d=a["zero_count"] / nominal,
         imbalance=torch.zeros(m, dtype=torch.float64),
         transitions=_transitions(parameters.measured, a.get("transitions")),
+        own_noise=_own_noise(parameters.measured, arrays.get("own_noise")),
     )
     nothing = torch.zeros(m, n, dtype=torch.float64)
     return Device(optics, _transmitter(parameters, transfer, a), receiver, Defects(nothing.bool(), nothing))
@@ -289,6 +290,18 @@ def _checked(parameters: FittedParameters, arrays: Mapping[str, np.ndarray]) -> 
     if "transitions" in arrays:
         found["transitions"] = torch.tensor(arrays["transitions"], dtype=torch.float64)
     return found
+
+
+def _own_noise(spec: ChipSpec, found: np.ndarray | None) -> Tensor | None:
+    """Factors of each output's thermal and shot noise."""
+    if found is None:
+        return None
+    if found.shape != (2, spec.n_outputs) or not (np.isfinite(found) & (found >= 0)).all():
+        raise ArraysError(
+            f"the record of {spec.chip_id}: own_noise must be {(2, spec.n_outputs)} factors of at least 0, found "
+            f"{found.shape}; calibrate again"
+        )
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _transitions(spec: ChipSpec, found: Tensor | None) -> Tensor | None:

@@ -20,12 +20,14 @@ class Receiver:
         offset_d: (M,) of each ADC, in D.
         imbalance: (M,) difference of the pair's responsivities, relative to their mean.
         transitions: (M, K), or (K,) of all alike: levels, in LSB, at which the ADC's count rises; None: ideal ADCs.
+        own_noise: (2, M) thermal and shot noise of each output, relative to the chip's; None: all alike.
     """
 
     gain: Tensor
     offset_d: Tensor
     imbalance: Tensor
     transitions: Tensor | None
+    own_noise: Tensor | None = None
 
     @classmethod
     def draw(cls, parameters: ChipParameters, generator: torch.Generator) -> Receiver:

@@ -30,10 +30,10 @@ class ShotNoise:
     @classmethod
     def of(cls, power: Tensor, gain: Gain, noise: NoiseModel, adc_noise_lsb: float) -> Self:
         """Of W_S (C, R, m, K), perhaps compact, at the gain of these columns."""
-        squared = gain.counts_per_d.square()
-        scale = (squared * noise.shot).squeeze(1).unsqueeze(-1)  # (C or 1, R or 1, m, 1)
+        squared, (thermal, shot) = gain.counts_per_d.square(), gain.receivers(noise)
+        scale = (squared * shot).squeeze(1).unsqueeze(-1)  # (C or 1, R or 1, m, 1)
         matrix = power.to(squared.dtype, copy=True).mul_(scale)
-        return cls(matrix.flatten(1, 2), (squared * noise.thermal).add_(adc_noise_lsb**2))
+        return cls(matrix.flatten(1, 2), (squared * thermal).add_(adc_noise_lsb**2))
 
     def columns(self, which: slice) -> ShotNoise:
         """Of some of the columns."""

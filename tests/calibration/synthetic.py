@@ -30,7 +30,7 @@ def spec_of(**fields: Any) -> ChipSpec:
     return ChipSpec(**{**given, **fields})
 
 
-def arrays_of(spec: ChipSpec, *, inl: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
+def arrays_of(spec: ChipSpec, *, inl: bool = False, own_noise: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
     """Spreads of everything, a bent programming curve, and four neighbours."""
     g, m, n = np.random.default_rng(seed), spec.n_outputs, spec.n_inputs
     low, high = spec.weight_code_range
@@ -59,6 +59,9 @@ def arrays_of(spec: ChipSpec, *, inl: bool = False, seed: int = 0) -> dict[str, 
         codes = np.arange(1, 256) - 128.5
         bend = (0.6 + 0.3 * g.normal(size=(m, 1))) * (codes / 128) ** 2 + 0.2 * np.sin(codes / 7)
         found["transitions"] = codes + bend
+    if own_noise:
+        factors = np.exp(0.4 * g.normal(size=(2, m)))
+        found["own_noise"] = factors / factors.mean(1, keepdims=True)
     return found
 
 
@@ -68,11 +71,12 @@ def calibration_of(
     *,
     noise: NoiseModel = NOISE,
     inl: bool = False,
+    own_noise: bool = False,
     **fields: Any,
 ) -> Calibration:
     """A measured record of such a chip."""
     spec = spec or spec_of()
-    arrays = arrays_of(spec, inl=inl) if arrays is None else arrays
+    arrays = arrays_of(spec, inl=inl, own_noise=own_noise) if arrays is None else arrays
     inputs = spec.response.inputs
     response = Response(
         inputs=inputs.model_copy(update={"extinction_ratio_db": 23.98} if inputs.shape == "mzm" else {}),

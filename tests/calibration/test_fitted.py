@@ -156,14 +156,17 @@ def _covariance(record: Calibration, weights: np.ndarray, inputs: np.ndarray, ga
     shared = noise.rin * np.outer(d, d) + noise.common_mode * np.outer(s, s)
     # ADCs are alike in counts, whatever the gain before them
     converter = noise.converter * np.mean(record.arrays["counts_per_d"] ** 2)
-    return np.asarray(np.outer(g, g) * (shared + np.diag(noise.thermal + noise.shot * s)) + converter * np.eye(len(d)))
+    thermal, shot = record.arrays.get("own_noise", np.ones((2, len(d))))
+    own = thermal * noise.thermal + shot * noise.shot * s
+    return np.asarray(np.outer(g, g) * (shared + np.diag(own)) + converter * np.eye(len(d)))
 
 
 @pytest.mark.parametrize("gain", [1.0, 4.0])
 @pytest.mark.parametrize("lit", [0.0, 0.4, 1.0])
-def test_noise_is_the_record_s(gain: float, lit: float) -> None:
+@pytest.mark.parametrize("own_noise", [False, True])
+def test_noise_is_the_record_s(gain: float, lit: float, own_noise: bool) -> None:
     """Variance of each output, and covariance of any two, in the dark, at half and at full light."""
-    record = calibration_of(spec_of(**FLOATING))
+    record = calibration_of(spec_of(**FLOATING), own_noise=own_noise)
     chip = photonic.twin(record, seed=5)
     weights = torch.linspace(-20, 127, M * N, dtype=torch.float64)
     inputs = torch.full((N,), 255.0 * lit, dtype=torch.float64)
@@ -177,6 +180,42 @@ def test_noise_is_the_record_s(gain: float, lit: float) -> None:
     # what outputs share is large enough to be seen wherever there is light
     off = ~np.eye(M, dtype=bool)
     assert (np.abs(expected[off] / scale[off]).max() > 0.3) == (lit > 0)
+
+
+@pytest.mark.parametrize("follows", [0.0, 0.4])
+@pytest.mark.parametrize("shots", [20, 500, 60_000])
+def test_each_output_has_its_own_noise_behind_an_adc(follows: float, shots: int) -> None:
+    """Where S is that of all inputs, and where it hangs on the weights; in compiled loops, and in few shots a call."""
+    record = calibration_of(own_noise=True)
+    record = record.replaced(arrays={**record.arrays, "power_law": np.array([1 - follows, follows])})
+    chip = photonic.twin(record, seed=6)
+    weights = torch.randint(-40, 41, (M * N,), dtype=torch.int16, generator=torch.Generator().manual_seed(1))
+    inputs = torch.full((N,), 120, dtype=torch.int16)
+    parts = [
+        chip.measure(weights.view(1, 1, -1), inputs.expand(1, shots, -1), {"analog_gain": 4.0}).counts[0, 0]
+        for _ in range(60_000 // shots)
+    ]
+    counts = torch.cat(parts).double().numpy()
+    assert np.abs(counts).max() < 128
+    expected = _covariance(record, weights.view(M, N).double().numpy(), inputs.double().numpy(), 4.0)
+    ratio = counts.var(0) / (np.diag(expected) + 1 / 12)
+    assert ratio == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("follows", [0.0, 0.4])
+def test_few_shots_have_the_same_noise(follows: float) -> None:
+    """Sample for sample, whatever way the counts are made."""
+    record = calibration_of(own_noise=True)
+    record = record.replaced(arrays={**record.arrays, "power_law": np.array([1 - follows, follows])})
+    weights, inputs = torch.full((1, 1, M * N), 30, dtype=torch.int16), torch.full((1, 3, N), 120, dtype=torch.int16)
+    one, other = photonic.twin(record, seed=6), photonic.twin(record, seed=6)
+    for _ in range(2):
+        one.measure(weights, inputs), other.measure(weights, inputs)
+    grid = one.ready(weights, N)
+    assert grid is not None
+    found = one.measure_few(grid, inputs.numpy(), {})
+    assert found is not None
+    assert torch.equal(torch.from_numpy(found[0]), other.measure(weights, inputs).counts)
 
 
 def test_the_dark_shows_the_zeros_at_any_gain() -> None:
@@ -229,7 +268,17 @@ def _pair(record: Calibration, folder: Path) -> tuple[CalibratedBackend, TwinBac
 
 
 @pytest.mark.parametrize(
-    ("kind", "signed"), [("plain", False), ("plain", True), ("inl", False), ("quiet inputs", True), ("linear", False)]
+    ("kind", "signed"),
+    [
+        ("plain", False),
+        ("plain", True),
+        ("inl", False),
+        ("quiet inputs", True),
+        ("linear", False),
+        ("own noise", True),
+        ("own noise, one S", True),
+        ("own noise, tiles", False),
+    ],
 )
 def test_the_fast_twin_is_the_exact_one(kind: str, signed: bool, tmp_path: Path) -> None:
     """Products over 2 x 3 tiles, the last ones not full."""
@@ -237,13 +286,17 @@ def test_the_fast_twin_is_the_exact_one(kind: str, signed: bool, tmp_path: Path)
     if kind == "linear":
         spec = spec_of(response=Response(inputs=InputTransfer(shape="linear"), counts_per_d=(512.0,)))
     noise = NOISE.model_copy(update={"rin": 0.0, "common_mode": 0.0}) if kind == "quiet inputs" else NOISE
-    exact, fast = _pair(calibration_of(spec, noise=noise, inl=kind == "inl"), tmp_path)
+    record = calibration_of(spec, noise=noise, inl=kind in ("inl", "own noise, tiles"), own_noise="own noise" in kind)
+    if kind == "own noise, one S":
+        record = record.replaced(arrays={**record.arrays, "power_law": np.array([1.0, 0.0])})
+    exact, fast = _pair(record, tmp_path)
     x = randn(1, 4, 40) if signed else rand(1, 4, 40)
     weight = randn(1, 20, 40, seed=1)
     found = compare(repeats(exact, x, weight, 600), repeats(fast, x, weight, 600), M)
     assert found.common[1] == pytest.approx(found.common[0], abs=0.03), found
     assert found.mean < 1.3, found
     assert found.variance == pytest.approx(1.0, abs=0.06), found
+    assert found.spread < 1.3, found
 
 
 def test_the_fast_twin_s_convolutions_are_the_exact_one_s(tmp_path: Path) -> None:

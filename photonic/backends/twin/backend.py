@@ -282,8 +282,7 @@ class TwinBackend(Backend):
     def _by_tile(self) -> bool:
         gains = self.site.gains
         least = (self._options.analog_gain or 1.0) if gains is None else float(gains.min())
-        ideal = self._evaluation.device.receiver.transitions is None
-        return validity.needs_tiles(self.parameters, least, ideal_adcs=ideal)
+        return validity.needs_tiles(self.parameters, least, self._evaluation.device.receiver)
 
     def _judge(self, light: Light, prepared: Prepared, way: str, share: float | None = None) -> Judgement:
         """Refuses ranges where a product's way would be wrong, or tells the layer's judge.

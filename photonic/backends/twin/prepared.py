@@ -58,6 +58,7 @@ class Prepared:
         fixed: (G, 1, M) variance without light.
         shot: (G, C, M) variance for S of each column; None: no shot noise.
         silent: whether the variance is nothing.
+        receivers: (2, M) thermal noise, and shot noise per S, of each output in D^2; None: all alike.
     """
 
     cut: Geometry
@@ -71,6 +72,7 @@ class Prepared:
     fixed: Tensor
     shot: Tensor | None
     silent: bool
+    receivers: Tensor | None = None
 
     @property
     def uniform(self) -> bool:
@@ -145,7 +147,9 @@ def prepare(
     count = by_output(factor.squeeze(-2), cut)
     worth = count * by_output(_each_tile(gain, cut), cut)
     offset = gain.offset.repeat(cut.rows)[:outputs]
-    fixed = worth.square().mul_(noise.detector.thermal / noise.shots)
+    receivers = _receivers(gain, noise.detector, cut)
+    thermal, shot = (noise.detector.thermal, noise.detector.shot) if receivers is None else receivers
+    fixed = worth.square().mul_(thermal / noise.shots)
     fixed = fixed.add_(count.square().mul_(noise.counts / noise.shots)).sum(1, keepdim=True)
     return Prepared(
         cut=cut,
@@ -157,9 +161,18 @@ def prepare(
         power=power,
         constant=constant,
         fixed=fixed,
-        shot=worth.square().mul_(noise.detector.shot / noise.shots) if noise.detector.shot > 0 else None,
+        shot=worth.square().mul_(shot / noise.shots) if noise.detector.shot > 0 else None,
         silent=noise.silent,
+        receivers=receivers,
     )
+
+
+def _receivers(gain: Gain, noise: NoiseModel, cut: Geometry) -> Tensor | None:
+    """(2, M) thermal and shot noise of each output, in D^2; None: all alike."""
+    own = gain.own_noise
+    if own is None:
+        return None
+    return own.repeat(1, cut.rows)[:, : cut.outputs] * own.new_tensor([[noise.thermal], [noise.shot]])
 
 
 def _each_tile(gain: Gain, cut: Geometry) -> Tensor:

@@ -11,6 +11,7 @@ from photonic.backends.twin.light import Light
 from photonic.backends.twin.prepared import Prepared
 from photonic.errors import SpecError
 from photonic.physics.parameters import ChipParameters
+from photonic.physics.receiver import Receiver
 from photonic.records import ChipSpec, NoiseModel
 
 # noise of a reading, in counts: from the first on, quantisation adds 1/12 count^2 of its own to within 2.5 % of the
@@ -64,22 +65,23 @@ def refuse_unknown_codes(spec: ChipSpec) -> None:
         )
 
 
-def needs_tiles(parameters: ChipParameters, gain: float, *, ideal_adcs: bool) -> bool:
+def needs_tiles(parameters: ChipParameters, gain: float, receiver: Receiver) -> bool:
     """Whether counts must be made tile by tile: the sum of the tiles does not tell what the converters make of them.
 
     Args:
         parameters: of the chip.
         gain: the least analog gain before the ADC.
-        ideal_adcs: whether they only round and clip.
+        receiver: of the device.
     """
     p = parameters
     if p.coherent:
         return True  # S holds each tile's D^2
     if p.adc_bits is None:
         return False
-    if not ideal_adcs:
+    if receiver.transitions is not None:
         return True
-    return math.sqrt(p.noise.thermal * (gain / p.lsb) ** 2 + p.adc_noise_lsb**2) < FINE_COUNTS
+    quietest = 1.0 if receiver.own_noise is None else float(receiver.own_noise[0].min())
+    return math.sqrt(quietest * p.noise.thermal * (gain / p.lsb) ** 2 + p.adc_noise_lsb**2) < FINE_COUNTS
 
 
 def clipped(light: Light, prepared: Prepared, rail: float) -> tuple[int, int]:
@@ -99,7 +101,8 @@ def coarse(light: Light, prepared: Prepared, parameters: ChipParameters) -> tupl
     noise, count = parameters.noise, prepared.count.unsqueeze(2)
     least = COARSE_COUNTS**2 - parameters.adc_noise_lsb**2
     s = prepared.column_power(light.plus)
-    detector = (s * noise.shot + noise.thermal) * prepared.worth.unsqueeze(2).square()
+    thermal, shot = (noise.thermal, noise.shot) if prepared.receivers is None else prepared.receivers
+    detector = (s * shot + thermal) * prepared.worth.unsqueeze(2).square()
     few = (detector < least * count.square()) & (count != 0)
     return few.numel(), int(few.sum())
 
