@@ -25,6 +25,7 @@ from photonic.calibration.adc import Inl
 from photonic.calibration.driftnoise import shot_s
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import TERMS, Choice, NoiseData, NoiseFit
+from photonic.calibration.ownnoise import OwnNoise, own_noise
 from photonic.calibration.points import Points
 from photonic.calibration.quantised import gaussian_moments
 from photonic.calibration.reading import Taken
@@ -54,12 +55,14 @@ class Noise(NamedTuple):
         power: which, and how surely.
         rin: whether inputs share their intensity noise.
         fit: of the terms.
+        own: thermal and shot noise of each output; None: alike, as far as repeats tell.
     """
 
     model: ChipModel
     power: Choice
     rin: Choice
     fit: NoiseFit
+    own: OwnNoise | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,11 @@ def fit_all_noise(model: ChipModel, inl: Inl | None, parts: Mapping[str, Sequenc
     else:
         repeats = [data, *_dark(model, parts.get("dark", ()))]
     fit = noises.fit_noise(repeats[0], more=repeats[1:])
-    return Noise(model, power.choice, rin, _with_singles(model, parts, drift, repeats, fit))
+    own = own_noise(repeats, fit)
+    if own is not None:
+        repeats, fit = [replace(each, own=own.factors) for each in repeats], own.fit
+        model = replace(model, own_noise=own.factors)
+    return Noise(model, power.choice, rin, _with_singles(model, parts, drift, repeats, fit), own)
 
 
 def noise_so_far(
@@ -219,7 +226,7 @@ def _receivers(model: ChipModel, drift: DriftModel, spacing_s: float) -> Receive
     low, high = model.spec.count_range
     if model.spec.adc_bits is not None and table is None:
         table = np.arange(low + 0.5, high)[None]
-    found = Receivers(model.gain, table, None if table is None else low)
+    found = Receivers(model.gain, table, None if table is None else low, own=model.own_noise)
     if drift.kind != "ar1" or drift.time_s is None:
         return found
     return replace(found, wander=drift.sigma**2, wander_shots=drift.time_s / spacing_s)

@@ -15,6 +15,7 @@ from photonic.calibration.evidence import fit_all_noise, noise_so_far
 from photonic.calibration.jointfit import Looked, joint_step
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import NoiseFit
+from photonic.calibration.ownnoise import OwnNoise
 from photonic.calibration.points import Points
 from photonic.calibration.reading import Taken
 from photonic.calibration.response import ResponseFit, fit_response, settings_of, with_believed_curves
@@ -49,6 +50,7 @@ class ChipFit:
         inl: transitions of the ADCs; None: no converter, or nothing that held-out readings can tell from ideal ones.
         drift: between references.
         joint: whether the errors of the response count what rows share.
+        own_noise: thermal and shot noise of each output; None: alike, as far as repeats tell.
     """
 
     model: ChipModel
@@ -59,6 +61,7 @@ class ChipFit:
     inl: Inl | None = None
     drift: DriftModel = field(default_factory=DriftModel)
     joint: bool = True
+    own_noise: OwnNoise | None = None
 
 
 def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
@@ -86,7 +89,7 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
     series, response = parts.get("allan", []), seen.response
     drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, response.model.zero)
     noise = fit_all_noise(response.model, inl, parts, drift)
-    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift, joint)
+    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift, joint, noise.own)
 
 
 def _together(seen: Seen, parts: Mapping[str, list[Taken]], points: Points) -> tuple[Seen, Inl | None]:
@@ -177,7 +180,7 @@ class Seen:
         inputs = item.reading.inputs.double().numpy()
         lit = float(item.reading.conditions.get("laser_power", 1.0) != 0)
         d, s = (lit * part for part in model.both(codes, inputs))
-        sigma = np.abs(model.gain) * np.sqrt(noises.variance(noise, s, d))
+        sigma = np.abs(model.gain) * np.sqrt(noises.variance(noise, s, d, model.own_noise))
         return d * model.gain + model.zero, np.maximum(sigma, _LEAST_SIGMA)
 
     def values(self, item: Taken, predicted: tuple[Array, Array] | None = None) -> tuple[Array, Array]:

@@ -110,6 +110,11 @@ class MeshModel:
         return found if self.transitions is None else {**found, "transitions": self.transitions}
 
     @property
+    def own_noise(self) -> None:
+        """Receivers of a mesh are taken as alike."""
+        return
+
+    @property
     def s_offset(self) -> float:
         """S_0, by the choice of the unit."""
         return 0.5

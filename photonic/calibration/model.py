@@ -89,6 +89,7 @@ class ChipModel:
         target: t.
         power_law: (2,) a.
         transitions: (M or 1, 2^bits - 1) of the ADCs; None: ideal.
+        own_noise: (2, M) thermal and shot noise of each output, relative to those of all; None: alike.
     """
 
     spec: ChipSpec
@@ -103,6 +104,7 @@ class ChipModel:
     target: float = 1.0
     power_law: Array = field(default_factory=lambda: np.array([1.0, 0.0]))
     transitions: Array | None = None
+    own_noise: Array | None = None
 
     @classmethod
     def nominal(cls, spec: ChipSpec) -> ChipModel:
@@ -144,6 +146,7 @@ class ChipModel:
             target=float(a["neighbour_target"][0]),
             power_law=a["power_law"],
             transitions=a.get("transitions"),
+            own_noise=a.get("own_noise"),
         )
 
     @property
@@ -167,7 +170,8 @@ class ChipModel:
             "neighbour_target": np.array([self.target]),
             "power_law": self.power_law,
         }
-        return found if self.transitions is None else {**found, "transitions": self.transitions}
+        optional = {"transitions": self.transitions, "own_noise": self.own_noise}
+        return {**found, **{name: values for name, values in optional.items() if values is not None}}
 
     def drive(self, codes: Array) -> Array:
         """s of weight codes of any shape."""

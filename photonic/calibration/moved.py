@@ -48,6 +48,7 @@ class Retested:
         s: (P, M) S.
         gain: (M,) counts per D.
         noise: of a shot.
+        own_noise: (2, M) thermal and shot noise of each output, relative to those of all; None: alike.
     """
 
     prediction: Prediction
@@ -56,14 +57,15 @@ class Retested:
     s: Array
     gain: Array
     noise: NoiseModel
+    own_noise: Array | None = None
 
     @property
     def terms(self) -> Mapping[str, Array]:
         """(P, M) variance of each term of the noise, counts^2, per unit of its parameter."""
-        square = self.gain**2
+        square, (thermal, shot) = self.gain**2, (1.0, 1.0) if self.own_noise is None else self.own_noise
         return {
-            "thermal": np.broadcast_to(square, self.d.shape),
-            "shot": square * self.s,
+            "thermal": np.broadcast_to(square * thermal, self.d.shape),
+            "shot": square * shot * self.s,
             "rin": square * self.d**2,
             "common_mode": square * self.s**2,
         }

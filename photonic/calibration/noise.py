@@ -1,4 +1,4 @@
-"""Noise terms from repeated vectors: V = thermal + shot S + rin D^2 + common_mode S^2.
+"""Noise terms from repeated vectors: V = thermal + shot S + rin D^2 + common_mode S^2 (outputs: ``ownnoise``).
 
 RIN is one factor per shot for all outputs of one laser, and so is what an imperfect common-mode rejection lets through;
 they show in the covariance of outputs as well as in each variance, and are fitted to both by generalised least squares
@@ -42,6 +42,7 @@ __all__ = [
     "choose_rin",
     "compare",
     "fit_noise",
+    "receivers",
     "variance",
     "variance_error",
 ]
@@ -179,10 +180,22 @@ def _equations(
     return states[0], np.sum([score for score, _ in parts], axis=0), np.sum([found for _, found in parts], axis=0)
 
 
-def variance(noise: NoiseModel, S: Array, D: Array) -> Array:
-    """V in D^2 at S and D, any shape, quantisation not included."""
-    found: Array = noise.thermal + noise.converter + noise.shot * S + noise.rin * D**2 + noise.common_mode * S**2
-    return found
+def variance(noise: NoiseModel, S: Array, D: Array, own: Array | None = None) -> Array:
+    """V in D^2 at S and D (..., M), quantisation not included.
+
+    Args:
+        noise: of all outputs.
+        S: total power.
+        D: signed result.
+        own: (2, M) thermal and shot noise of each output, relative to those of all; None: alike, and any shape.
+    """
+    return np.asarray(receivers(noise, S, own) + noise.rin * D**2 + noise.common_mode * S**2)
+
+
+def receivers(noise: NoiseModel, S: Array, own: Array | None) -> Array:
+    """The part of ``variance`` that outputs do not share."""
+    thermal, shot = (1.0, 1.0) if own is None else own
+    return np.asarray(thermal * (noise.thermal + noise.converter) + shot * noise.shot * S)
 
 
 def compare(fits: Mapping[str, NoiseFit]) -> Choice:

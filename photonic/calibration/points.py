@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from photonic.calibration.model import Array, ChipModel
+from photonic.calibration.noise import receivers
 from photonic.calibration.predicted import Prediction
 from photonic.calibration.quantised import gaussian_moments
 from photonic.calibration.reading import Taken
@@ -30,6 +31,10 @@ class MeanModel(Protocol):
     @property
     def transitions(self) -> Array | None:
         """(M or 1, K) of the ADCs; None: ideal."""
+
+    @property
+    def own_noise(self) -> Array | None:
+        """(2, M) thermal and shot noise of each output, relative to those of all; None: alike."""
 
     @property
     def mean_se(self) -> float:
@@ -108,6 +113,7 @@ class Points:
             count_range=self.spec.count_range if ranged else None,
             transitions=model.transitions,
             lines=self.lines(model),
+            own=model.own_noise,
         )
 
     def measured(self, model: ChipModel) -> NoiseData:
@@ -124,7 +130,7 @@ class Points:
     def prediction(self, model: MeanModel, noise: NoiseModel) -> Prediction:
         """What the record predicts for these counts."""
         d, s = self.results(model), self.powers(model)
-        own = noise.thermal + noise.converter + noise.shot * s
+        own = receivers(noise, s, model.own_noise)
         shared = noise.rin * d**2 + noise.common_mode * s**2
         gain = np.abs(model.gain)
         sign = np.sign(model.gain) * (np.sign(d) if noise.rin > 0 else 1.0)

@@ -11,6 +11,7 @@ from photonic.calibration.adc import Inl
 from photonic.calibration.fit import ChipFit
 from photonic.calibration.model import Array
 from photonic.calibration.noise import Term
+from photonic.calibration.ownnoise import OwnNoise
 from photonic.calibration.points import MeanModel
 from photonic.calibration.table import family, response_errors, response_rows, unknown
 from photonic.records import Calibration, ChipSpec, NoiseModel, Parameter, Provenance, Response, Verification
@@ -48,7 +49,7 @@ def make_record(
         nominal=False,
         response=response,
         spec=spec,
-        parameters=(*response_rows(fit.response), *inl, *noise),
+        parameters=(*response_rows(fit.response), *inl, *noise, *own_noise_rows(fit.own_noise)),
         drift=fit.drift,
         goodness=goodness_of(fit),
         verification=verification,
@@ -58,8 +59,29 @@ def make_record(
             "noise follows": fit.power.best,
             "rin": fit.rin.best,
         },
-        arrays={**model.arrays(), **response_errors(fit.response), **inl_errors(fit.inl), **shown},
+        arrays={
+            **model.arrays(),
+            **response_errors(fit.response),
+            **inl_errors(fit.inl),
+            **own_noise_errors(fit.own_noise),
+            **shown,
+        },
     )
+
+
+def own_noise_rows(own: OwnNoise | None) -> list[Parameter]:
+    """Thermal and shot noise of each output, where outputs differ."""
+    if own is None:
+        return []
+    return [
+        family(f"{name} noise of outputs", "relative", factors, errors, array="own_noise")
+        for name, factors, errors in zip(("thermal", "shot"), own.factors, own.standard_error, strict=True)
+    ]
+
+
+def own_noise_errors(own: OwnNoise | None) -> dict[str, Array]:
+    """``own_noise_se`` (2, M)."""
+    return {} if own is None else {"own_noise_se": own.standard_error}
 
 
 def noise_row(name: str, term: Term, note: str) -> Parameter:
@@ -100,11 +122,12 @@ def goodness_of(fit: ChipFit) -> dict[str, str]:
     """How well each part fits the readings that it was fitted to."""
     misfit = float(fit.response.programming.residual.mean())
     misfits = fit.response.misfits.values()  # none where there are no neighbours to choose from
+    alike = "one model for all" if fit.own_noise is None else "thermal and shot noise of each output"
     best = f"held out {min(misfits):.3f}" if misfits else "no hypotheses to compare"
     return {
         "weights": f"mean square of what is left over its variance: {misfit:.3f}, {best} (1: noise alone)",
         "intervals of the response": _JOINT if fit.joint else _ALONE,
-        "noise of the outputs": f"one model for all: p = {fit.noise.outputs_p:.3g}",
+        "noise of the outputs": f"{alike}: p = {fit.noise.outputs_p:.3g}",
         "noise of single readings": fit.noise.singles,
         "what outputs share": f"D D^T and S S^T alone: p = {fit.noise.correlation_p:.3g}",
         "total power": f"{fit.power.best}" + ("" if fit.power.decided else " (not decided)"),

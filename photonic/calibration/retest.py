@@ -98,7 +98,9 @@ def retested(
     """
     points = Points.of(spec, [item for item in taken if item.reading.purpose == POINTS])
     families = layout_of(spec).families(model, points, taken)
-    return Retested(prediction, families, points.results(model), points.powers(model), model.gain, noise)
+    return Retested(
+        prediction, families, points.results(model), points.powers(model), model.gain, noise, model.own_noise
+    )
 
 
 def _check_geometry(was: ChipSpec, now: ChipSpec) -> None:

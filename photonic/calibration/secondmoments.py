@@ -51,6 +51,7 @@ class NoiseData:
         volts_se: standard error of ``volts``, counts.
         unsure: (P, M) variance of the predicted variance of counts, counts^4, by what else is not known exactly
             (``unsure_of_transitions``); None: nothing.
+        own: (2, M) thermal and shot noise of each output, relative to those of all; None: alike.
 
     Raises:
         ShapeError: shapes that do not fit together, fewer than 2 repeats.
@@ -67,6 +68,7 @@ class NoiseData:
     lines: Array | None = None
     volts_se: float = 0.0
     unsure: Array | None = None
+    own: Array | None = None
 
     def __post_init__(self) -> None:
         shape = self.counts.shape
@@ -75,7 +77,7 @@ class NoiseData:
         p, _, m = shape
         steps = None if self.count_range is None else round(self.count_range[1] - self.count_range[0])
         wanted: dict[str, set[tuple[int | None, ...]]] = {name: {(p, m)} for name in ("volts", "S", "D")}
-        wanted |= {"gain": {(m,)}, "transitions": {(1, steps), (m, steps)}, "unsure": {(p, m)}}
+        wanted |= {"gain": {(m,)}, "transitions": {(1, steps), (m, steps)}, "unsure": {(p, m)}, "own": {(2, m)}}
         for name, shapes in wanted.items():
             found = getattr(self, name)
             if found is not None and found.shape not in shapes:
@@ -124,7 +126,8 @@ def unit_covariances(data: NoiseData, rin: Rin) -> Array:
 
     own = np.zeros((2, len(data.S), m, m))
     diagonal = np.arange(m)
-    own[0][:, diagonal, diagonal], own[1][:, diagonal, diagonal] = g**2, g**2 * data.S
+    thermal, shot = np.ones((2, m)) if data.own is None else data.own
+    own[0][:, diagonal, diagonal], own[1][:, diagonal, diagonal] = thermal * g**2, shot * g**2 * data.S
     if rin == "common":
         shared = rank_one(data.D)
     elif data.lines is None:
@@ -174,6 +177,7 @@ class State:
         inverse: of ``predicted``.
         slopes: (4, P, M, M) of ``predicted`` by term.
         excess: (P, M) fourth cumulant of the counts, with what an error of volts adds.
+        by_variance: (P, M) change of the counts' variance by that before the ADC.
         variance: (P, M) before the ADC.
         nu: degrees of freedom of a point, R - 1.
     """
@@ -183,6 +187,7 @@ class State:
     inverse: Array
     slopes: Array
     excess: Array
+    by_variance: Array
     variance: Array
     keep: Flags
     nu: int
@@ -207,7 +212,7 @@ class State:
         excess = _bounded(np.where(keep, excess, 0.0) * nu / (nu + 1), inverse) + nu * _by_volts(data, audible, keep)
         if data.unsure is not None:
             excess = excess + nu * np.where(keep, data.unsure, 0.0)
-        return cls(residual, predicted, inverse, slopes, excess, variance, keep, nu)
+        return cls(residual, predicted, inverse, slopes, excess, by_variance, variance, keep, nu)
 
     def equations(self) -> tuple[Array, Array]:
         """Score (4,) and information (4, 4) of the terms.

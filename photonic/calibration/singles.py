@@ -60,6 +60,7 @@ class Receivers:
         lowest: count below the first transition.
         wander: variance of the relative gain that goes on from shot to shot; it is in the RIN of each.
         wander_shots: over how many: its correlation is exp(-shots apart / wander_shots).
+        own: (2, M) thermal and shot noise of each output, relative to those of all; None: alike.
     """
 
     gain: Array
@@ -67,6 +68,7 @@ class Receivers:
     lowest: float | None
     wander: float = 0.0
     wander_shots: float = 1.0
+    own: Array | None = None
 
     def going_on(self, shots: int) -> Array:
         """(B, B) covariance of the relative gain of different shots."""
@@ -238,7 +240,8 @@ class _Covariance(NamedTuple):
 
 def _covariance(shots: Shots, receivers: Receivers, theta: Array) -> _Covariance:
     g, one = receivers.gain, np.ones_like(shots.S)
-    unit = g**2 * np.stack((one, shots.S, shots.D**2, shots.S**2))
+    thermal, shot = (1.0, 1.0) if receivers.own is None else receivers.own
+    unit = g**2 * np.stack((thermal * one, shot * shots.S, shots.D**2, shots.S**2))
     sigma = np.sqrt(np.tensordot(theta, unit, 1))
     keep = receivers.clear(shots.volts, sigma)
     seen = receivers.moments(shots.volts, sigma)

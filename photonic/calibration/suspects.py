@@ -140,7 +140,7 @@ def _table(model: ChipModel, noise: NoiseModel, seen: Seen) -> tuple[Array, Arra
     some = slice(None, None, max(1, d.size // _MOST_COUNTS))  # when all is known of what came before
     d, s, found = d[some], s[some], found[:, some]
     volts = d * model.gain + model.zero
-    spread = np.abs(model.gain) * np.sqrt(variance(noise, s, d))
+    spread = np.abs(model.gain) * np.sqrt(variance(noise, s, d, model.own_noise))
     expected, clear = volts, np.ones(volts.shape, dtype=bool)
     if model.spec.adc_bits is not None:
         low, high = model.spec.count_range
