@@ -38,6 +38,7 @@ class DriftFit(NamedTuple):
             is nearer to Gaussian); inf: not known to a factor of 100; None: not an AR(1) process.
         per_root_s_se: standard error of ``model.per_root_s``; None: not a random walk.
         white: standard deviation of one reading, relative, drift apart.
+        covariance: (2, 2) of the logarithms of variance and correlation time; None: not an AR(1) process, or flat.
     """
 
     model: DriftModel
@@ -46,6 +47,7 @@ class DriftFit(NamedTuple):
     time_factor: float | None
     per_root_s_se: float | None
     white: float
+    covariance: Array | None = None
 
 
 def fit_drift(times_s: Array, gain: Array, block_s: float | None = None) -> DriftFit:
@@ -79,7 +81,8 @@ def fit_drift(times_s: Array, gain: Array, block_s: float | None = None) -> Drif
     if bic[kind] > -EVIDENCE:
         return DriftFit(DriftModel(kind="none found", block_s=block_s), bic, None, None, None, spread)
     best = walk if kind == "random walk" else ar1
-    errors = _errors(y, steps, np.array(best.at), kind == "random walk")
+    covariance = _covariance(y, steps, np.array(best.at), kind == "random walk")
+    errors = np.sqrt(np.diagonal(covariance))
     size, size_se = spread * math.exp(0.5 * best.at[0]), 0.5 * float(errors[0])
     noise = spread * math.exp(0.5 * best.at[2])
     ends = _interval(size, size_se)
@@ -92,7 +95,8 @@ def fit_drift(times_s: Array, gain: Array, block_s: float | None = None) -> Drif
         time_interval_s=_interval(time_s, float(errors[1])), block_s=block_s,
     )  # fmt: skip
     factor = math.inf if model.time_interval_s is None else model.time_interval_s[1] / time_s
-    return DriftFit(model, bic, size * size_se, factor, None, noise)
+    known = covariance[:2, :2] if np.isfinite(errors[:2]).all() else None
+    return DriftFit(model, bic, size * size_se, factor, None, noise, known)
 
 
 def _interval(value: float, log_se: float) -> tuple[float, float] | None:
@@ -133,18 +137,20 @@ def _maximum(y: Array, steps: Array, walk: bool) -> _Maximum:
     return _Maximum(found, best)
 
 
-def _errors(y: Array, steps: Array, at: Array, walk: bool) -> Array:
-    """Standard errors (3,) of the logarithms, from the curvature of the likelihood; inf where it is flat."""
+def _covariance(y: Array, steps: Array, at: Array, walk: bool) -> Array:
+    """(3, 3) of the logarithms, from the curvature of the likelihood; inf on the diagonal where it is flat."""
     free = [0, 2] if walk else [0, 1, 2]
     moves = 0.1 * np.eye(3)[free]
     pairs = [(s * a + t * b) for a in moves for b in moves for s in (1, -1) for t in (1, -1)]
     values = _loglik(y, steps, at + np.array(pairs), walk, fixed=True)[0].reshape(len(free), len(free), 4)
     hessian = -(values @ np.array([1, -1, -1, 1.0])) / (4 * 0.1**2)
     # where white noise is too small to see, its row is 0: then it does not touch the others
-    covariance = np.linalg.pinv(hessian + 1e-6 * np.eye(len(free)), hermitian=True)
-    errors = np.full(3, math.inf)
-    errors[free] = np.sqrt(np.where(np.diagonal(covariance) > 0, np.diagonal(covariance), math.inf))
-    return errors
+    inverse = np.linalg.pinv(hessian + 1e-6 * np.eye(len(free)), hermitian=True)
+    found = np.diag(np.full(3, math.inf))
+    found[np.ix_(free, free)] = inverse
+    diagonal = np.arange(3)
+    found[diagonal, diagonal] = np.where(np.diagonal(found) > 0, np.diagonal(found), math.inf)
+    return found
 
 
 def _loglik(y: Array, steps: Array, at: Array, walk: bool, fixed: bool = False) -> tuple[Array, Array]:

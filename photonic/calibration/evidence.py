@@ -22,7 +22,9 @@ from scipy.stats import chi2
 
 from photonic.calibration import noise as noises
 from photonic.calibration.adc import Inl
+from photonic.calibration.drift import DriftFit
 from photonic.calibration.driftnoise import shot_s
+from photonic.calibration.gaincorrelation import gain_correlations, lags_of, together
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import TERMS, Choice, NoiseData, NoiseFit
 from photonic.calibration.ownnoise import OwnNoise, own_noise
@@ -31,6 +33,7 @@ from photonic.calibration.quantised import gaussian_moments
 from photonic.calibration.reading import Taken
 from photonic.calibration.secondmoments import Flags, unsure_of_transitions
 from photonic.calibration.singles import Equations, Receivers, Shots, equations
+from photonic.calibration.timing import with_repeats
 from photonic.records import DriftModel, NoiseModel
 
 SINGLE = ("matrix", "ramp")
@@ -198,6 +201,34 @@ def _with_singles(
     return fit._replace(
         singles=f"not used: they differ from the repeats, p = {agreement(found, fit.covariance, ()):.2g}"
     )
+
+
+def drift_with_singles(
+    model: ChipModel, noise: NoiseModel, parts: Mapping[str, Sequence[Taken]], fit: DriftFit
+) -> tuple[DriftModel, str]:
+    """The drift with what single readings say of its size and time, and what is to be said of them.
+
+    Args:
+        model: the response, fitted.
+        noise: of a shot.
+        parts: readings by purpose.
+        fit: of readings of one vector, gains before the ADC.
+    """
+    drift, alone = fit.model, "of readings of one vector"
+    taken = [item for name in SINGLE for item in parts.get(name, ())]
+    spacing_s = shot_s(model.spec, taken) if taken else 0.0
+    lags = lags_of(drift, spacing_s, min((len(item.counts) for item in taken), default=0))
+    if lags is None or fit.covariance is None:
+        return drift, alone
+    theta = np.array([getattr(noise, name) for name in TERMS])
+    seen = gain_correlations(_shots(model, taken), _receivers(model, DriftModel(), 1.0), theta, lags)
+    if seen is None:
+        return drift, alone
+    drift, chance = together(fit, seen, spacing_s)
+    if chance < _AGREES:
+        return drift, f"{alone}; single readings differ from them, p = {chance:.2g}"
+    said = f"of readings of one vector and of single ones, which agree: p = {chance:.2g}"
+    return with_repeats(model.spec, drift, spacing_s), said
 
 
 def agreement(found: Equations, covariance: Array, free: tuple[int, ...]) -> float:

@@ -11,7 +11,7 @@ from photonic.calibration import noise as noises
 from photonic.calibration.adc import Inl, fit_inl
 from photonic.calibration.adccolumns import AdcColumns
 from photonic.calibration.effective import Setting
-from photonic.calibration.evidence import fit_all_noise, noise_so_far
+from photonic.calibration.evidence import drift_with_singles, fit_all_noise, noise_so_far
 from photonic.calibration.jointfit import Looked, joint_step
 from photonic.calibration.model import Array, ChipModel
 from photonic.calibration.noise import NoiseFit
@@ -20,7 +20,7 @@ from photonic.calibration.points import Points
 from photonic.calibration.reading import Taken
 from photonic.calibration.response import ResponseFit, fit_response, settings_of, with_believed_curves
 from photonic.calibration.shots import Shots, followed
-from photonic.calibration.timing import drift_of
+from photonic.calibration.timing import drift_of, through_adc
 from photonic.calibration.working import working_values
 from photonic.errors import CalibrationError
 from photonic.records import ChipSpec, DriftModel, NoiseModel
@@ -51,6 +51,7 @@ class ChipFit:
         drift: between references.
         joint: whether the errors of the response count what rows share.
         own_noise: thermal and shot noise of each output; None: alike, as far as repeats tell.
+        drift_said: what single readings have to do with the drift.
     """
 
     model: ChipModel
@@ -62,6 +63,7 @@ class ChipFit:
     drift: DriftModel = field(default_factory=DriftModel)
     joint: bool = True
     own_noise: OwnNoise | None = None
+    drift_said: str = ""
 
 
 def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
@@ -86,10 +88,20 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
     elements = spec.n_outputs * spec.n_inputs * sum(len(parts.get(name, [])) for name in ("matrix", "ramp"))
     joint = elements <= _JOINT
     seen, inl = (_together if joint else _in_turns)(seen, parts, points)
-    series, response = parts.get("allan", []), seen.response
-    drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, response.model.zero)
+    response = seen.response
+    drift, said = _drift(seen, parts)
     noise = fit_all_noise(response.model, inl, parts, drift)
-    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift, joint, noise.own)
+    return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift, joint, noise.own, said)
+
+
+def _drift(seen: Seen, parts: Mapping[str, list[Taken]]) -> tuple[DriftModel, str]:
+    """The drift of the gain, and what single readings have to do with it."""
+    spec, model, series = seen.response.model.spec, seen.response.model, parts.get("allan", [])
+    found = drift_of(spec, parts.get("reference", []), series[0] if series else None, model.zero)
+    if not series:
+        return found.model, "of readings of one vector"
+    found = found._replace(model=through_adc(spec, series[0], model, seen.noise, found.model))
+    return drift_with_singles(model, seen.noise, parts, found)
 
 
 def _together(seen: Seen, parts: Mapping[str, list[Taken]], points: Points) -> tuple[Seen, Inl | None]:

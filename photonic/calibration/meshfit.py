@@ -15,7 +15,7 @@ from photonic.calibration.meshnoise import MeshNoise, fit_mesh_noise, rough_nois
 from photonic.calibration.model import Array, Inputs
 from photonic.calibration.noise import NoiseFit
 from photonic.calibration.reading import Taken
-from photonic.calibration.timing import drift_of
+from photonic.calibration.timing import drift_of, through_adc
 from photonic.errors import CalibrationError
 from photonic.records import ChipSpec, DriftModel, NoiseModel
 
@@ -76,7 +76,9 @@ def fit_mesh(spec: ChipSpec, taken: Sequence[Taken]) -> MeshFit:
     light = fit_mesh_noise(model, parts)
     model = replace(model, s_per_d2=light.s_per_d2)
     series = parts.get("allan", [])
-    drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, model.zero)
+    drift = drift_of(spec, parts.get("reference", []), series[0] if series else None, model.zero).model
+    if series:
+        drift = through_adc(spec, series[0], model, light.fit.model, drift)
     return MeshFit(model, matrices, gain_se, amplitude_se, light.fit, light, inl, drift)
 
 

@@ -31,7 +31,7 @@ from photonic.calibration.reading import Taken
 from photonic.calibration.retest import retested
 from photonic.calibration.sinetest import sine_test
 from photonic.calibration.sweep import Progress, sweep
-from photonic.calibration.timing import allan_check, through_adc
+from photonic.calibration.timing import allan_check
 from photonic.calibration.validity import valid_until
 from photonic.errors import CalibrationError
 from photonic.physics import seeds
@@ -109,8 +109,7 @@ def _refitted(store: RawStore) -> Calibration:
     taken = store.taken()
     fit = layout.fit(store.spec, taken)
     later = by_purpose(taken, 1)
-    drift = through_adc(store.spec, by_purpose(taken)["allan"][0], fit.model, fit.noise.model, fit.drift)
-    fit = replace(fit, noise=beside_drift(fit.noise, drift), drift=drift)
+    fit = replace(fit, noise=beside_drift(fit.noise, fit.drift))
     series, noise = later["allan"][0], fit.noise.model
     allan = allan_check(store.spec, series, fit.model, noise, fit.drift)
     prediction = predicted_points(store.spec, later["verify"], fit.model, noise, fit.drift)

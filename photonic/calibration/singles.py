@@ -188,7 +188,7 @@ def equations(settings: Iterable[Shots], receivers: Receivers, theta: Array) -> 
     )
 
 
-class _Covariance(NamedTuple):
+class Covariance(NamedTuple):
     """Of the counts of each shot: inverse W = diag(1 / own) - Z Z'; what each term adds to it; 0 where left out.
 
     Attributes:
@@ -238,7 +238,8 @@ class _Covariance(NamedTuple):
         return [self.low_rank[..., k] for k in range(self.low_rank.shape[-1])]
 
 
-def _covariance(shots: Shots, receivers: Receivers, theta: Array) -> _Covariance:
+def covariance_of(shots: Shots, receivers: Receivers, theta: Array) -> Covariance:
+    """Of the counts of each shot, with terms ``theta`` (4,)."""
     g, one = receivers.gain, np.ones_like(shots.S)
     thermal, shot = (1.0, 1.0) if receivers.own is None else receivers.own
     unit = g**2 * np.stack((thermal * one, shot * shots.S, shots.D**2, shots.S**2))
@@ -251,7 +252,7 @@ def _covariance(shots: Shots, receivers: Receivers, theta: Array) -> _Covariance
     shared = [np.sqrt(theta[a]) * vector[a] for a in (2, 3)]
     own = np.maximum(seen.variance - sum(x**2 for x in shared), _OWN * seen.variance)
     inverse_own = np.where(keep, 1 / np.where(keep, own, 1.0), 0.0)  # a count at a rail may not vary at all
-    return _Covariance(
+    return Covariance(
         inverse_own, _low_rank(inverse_own, shared), np.where(keep, seen.variance, 0.0), by_term - vector**2, vector,
         by_term, seen.excess, seen.mean, keep,
     )  # fmt: skip
@@ -266,7 +267,7 @@ def _low_rank(inverse_own: Array, shared: list[Array]) -> Array:
 
 
 def _part(shots: Shots, receivers: Receivers, theta: Array) -> _Part:
-    c = _covariance(shots, receivers, theta)
+    c = covariance_of(shots, receivers, theta)
     residual = np.where(c.keep, shots.counts - c.mean, 0.0)
     w, y, vectors = c.inverse_diagonal, c.times(residual), c.times(c.vector)
     g = 0.5 * (c.squared_times(c.diagonal) + vectors**2)
@@ -289,7 +290,7 @@ def _softened(excess: Array, w: Array, keep: NDArray[np.bool_]) -> Array:
     return np.where(keep, bounded / (1 + 0.5 * bounded * w**2), 0.0)
 
 
-def _along_light(light: Array, residual: Array, c: _Covariance, receivers: Receivers) -> tuple[float, Array, float]:
+def _along_light(light: Array, residual: Array, c: Covariance, receivers: Receivers) -> tuple[float, Array, float]:
     """``over``, ``over_slopes`` and ``variance`` of a ``_Part``, of the outputs that no rail touches."""
     whole = c.keep.all(0)
     if not whole.any() or len(light) <= light.shape[1] + 1:

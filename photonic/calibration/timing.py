@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from photonic.calibration.allan import Allan, overlapping_allan
 from photonic.calibration.checks import AllanSeries
-from photonic.calibration.drift import LEAST_READINGS, fit_drift
+from photonic.calibration.drift import LEAST_READINGS, DriftFit, fit_drift
 from photonic.calibration.driftnoise import gain_variance, shot_s, variance_within
 from photonic.calibration.model import Array
 from photonic.calibration.points import MeanModel, Points
@@ -45,19 +45,27 @@ def shot_gains(spec: ChipSpec, taken: Sequence[Taken], zero: Array) -> tuple[Arr
     return np.concatenate([times[k] for k in order]), np.concatenate(gains)
 
 
-def drift_of(spec: ChipSpec, references: Sequence[Taken], series: Taken | None, zero: Array) -> DriftModel:
+def drift_of(spec: ChipSpec, references: Sequence[Taken], series: Taken | None, zero: Array) -> DriftFit:
     """The drift over the shots of the first Allan series and of all references, and the longest block to average."""
+    nothing = DriftFit(DriftModel(), {}, None, None, None, 0.0)
     allan = None if series is None else allan_of(spec, series)
     block_s = allan.block_s if allan is not None and allan.limited else None
     taken = [*references, *([] if series is None else [series])]
     if sum(len(item.counts) for item in taken) < LEAST_READINGS:
-        return DriftModel(block_s=block_s)
+        return nothing._replace(model=DriftModel(block_s=block_s))
     times, gains = shot_gains(spec, taken, zero)
     if (np.diff(times) <= 0).any():
-        return DriftModel(block_s=block_s)  # a chip whose clock does not advance says nothing of time
-    found = fit_drift(times, gains, block_s).model
+        return nothing._replace(
+            model=DriftModel(block_s=block_s)
+        )  # a chip whose clock does not advance says nothing of time
+    found = fit_drift(times, gains, block_s)
+    return found._replace(model=with_repeats(spec, found.model, shot_s(spec, taken)))
+
+
+def with_repeats(spec: ChipSpec, drift: DriftModel, spacing_s: float) -> DriftModel:
+    """The drift with what it adds to the repeats of a noise point."""
     repeats = _NOISE_REPEATS if spec.layout == "elementwise" else _MESH_NOISE_REPEATS
-    return found.model_copy(update={"within": variance_within(found, repeats, shot_s(spec, taken))})
+    return drift.model_copy(update={"within": variance_within(drift, repeats, spacing_s)})
 
 
 def through_adc(spec: ChipSpec, series: Taken, model: MeanModel, noise: NoiseModel, drift: DriftModel) -> DriftModel:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from photonic.calibration.evidence import agreement
-from photonic.calibration.singles import Equations, Receivers, Shots, _covariance, _part, _softened, equations
+from photonic.calibration.singles import Equations, Receivers, Shots, _part, _softened, covariance_of, equations
 
 GAIN = 512.0
 TERMS = np.array([0.29, 0.43, 4.2, 0.02]) / GAIN**2  # 0.54 counts in the dark, 0.85 at full light
@@ -60,7 +60,7 @@ def test_short_products_are_those_of_whole_matrices() -> None:
     D = np.where(rng.uniform(size=(B, M)) < 0.1, near, shots.D)  # some near a rail
     shots = Shots(shots.counts, D * GAIN, shots.S, D, shots.light)
     common = Receivers(GAIN * np.ones(M), TABLE, -128.0)
-    c, part = _covariance(shots, common, TERMS), _part(shots, common, TERMS)
+    c, part = covariance_of(shots, common, TERMS), _part(shots, common, TERMS)
     soft = _softened(c.excess, c.inverse_diagonal, c.keep)
     value, slopes, by_excess = np.zeros(4), np.zeros((4, 4)), np.zeros(4)
     for b in range(B):

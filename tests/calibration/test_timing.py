@@ -54,7 +54,7 @@ def _taken(chip: SimulatedChip, seed: int, shots: int = 4096) -> tuple[list[Take
 
 def _of(chip: SimulatedChip, seed: int, shots: int = 4096) -> DriftModel:
     references, series = _taken(chip, seed, shots)
-    return drift_of(chip.spec, references, series, np.zeros(chip.spec.n_outputs))
+    return drift_of(chip.spec, references, series, np.zeros(chip.spec.n_outputs)).model
 
 
 @pytest.mark.slow
