@@ -69,11 +69,11 @@ def _by_the_mean(prediction: Prediction, points: Points, model: ChipModel, noise
     """Shot noise that follows |D|, the sum of variances over points and outputs kept."""
     d, s = np.abs(points.results(model)), points.powers(model)
     own = prediction.sigma**2 + model.gain**2 * noise.shot * (d * (s.sum() / d.sum()) - s)
-    return replace(prediction, sigma=np.sqrt(np.maximum(own, prediction.common**2)))
+    return replace(prediction, sigma=np.sqrt(np.maximum(own, (prediction.shared**2).sum(0))))
 
 
 def _independent(prediction: Prediction, points: Points, model: ChipModel, noise: NoiseModel) -> Prediction:
-    return replace(prediction, common=np.zeros_like(prediction.common))
+    return replace(prediction, common=np.zeros_like(prediction.common), balance=None)
 
 
 def _right(twin: Twin, seed: int) -> tuple[Twin, Changed]:

@@ -121,8 +121,8 @@ class Elements:
         for _ in range(_STEPS):
             codes, steps = self._alone((weights - self.target * taken) / (1 - taken))
             before, taken = taken, self._taken(self._curve(1, self._whole(codes)))[:, : self.m, : self.n]
-            # weights follow what is taken by at most this much: both they and the target lie between -1 and 1
-            if not codes.numel() or 2 * float((taken - before).abs().max()) <= tolerance:
+            # weights, which lie between -1 and 1, follow what is taken by at most this much
+            if not codes.numel() or (1 + abs(self.target)) * float((taken - before).abs().max()) <= tolerance:
                 return codes, steps.mul_(1 - taken)
         raise CalibrationError(
             f"chip {self.spec.chip_id}: expected weights that settle within {tolerance:g} when codes make up for what "
@@ -191,12 +191,16 @@ def _polynomial(s: Tensor, coefficients: list[float]) -> Tensor:
 
 
 def _gathered(terms: list[Tensor], offsets: tuple[tuple[int, int], ...]) -> Tensor:
-    """1 - product over l of 1 - terms[l][..., i + rows_l, j + columns_l]; beyond the edges there is none."""
-    left = torch.ones_like(terms[0])
+    """1 - product over l of 1 - terms[l][..., i + rows_l, j + columns_l]; beyond the edges there is none.
+
+    One after the other, so that small terms lose no digits.
+    """
+    taken = torch.zeros_like(terms[0])
     for term, (rows, columns) in zip(terms, offsets, strict=True):
-        here, there = _overlap(left.shape[-2], rows), _overlap(left.shape[-1], columns)
-        left[..., here[0], there[0]] *= 1 - term[..., here[1], there[1]]
-    return 1 - left
+        here, there = _overlap(taken.shape[-2], rows), _overlap(taken.shape[-1], columns)
+        part = taken[..., here[0], there[0]]
+        part += (1 - part) * term[..., here[1], there[1]]
+    return taken
 
 
 def _overlap(size: int, step: int) -> tuple[slice, slice]:

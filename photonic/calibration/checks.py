@@ -199,7 +199,7 @@ def _mean_errors(sample: Sample) -> tuple[Statements, Statements]:
     expected, degrees = sample.moments.variance / repeats, sample.blocks * (sample.length - 1)
     by_point = rms(errors, noise, expected, shared, degrees, sample.proven)
     # points share no shot
-    by_output = rms(errors.T, noise.T, expected.T, np.zeros_like(noise.T), degrees, sample.proven.T)
+    by_output = rms(errors.T, noise.T, expected.T, np.zeros((1, *noise.T.shape)), degrees, sample.proven.T)
     point, output = (
         Statements(
             f"mean error by {kind}", "response", _names(kind, len(value)), value, error, bounds, 0.0, 0.0,

@@ -9,8 +9,8 @@ h are a few curves for all elements, piecewise linear: h_0 = 1, h_1 = s, and wha
 takes of an element's light moves its weight towards t: 1 in a bank of rings, where light that no ring has taken is on
 the other arm; far away, t makes the term a sum.
 
-Only products are identified, so the gauge is fixed: mean of p is 1, mean of e_ij1 over j is 1 in each row, and the line
-through s over all codes is code / code_one.
+Only products are identified, so the gauge is fixed: mean of p is 1, mean of e_ij1 over j is 1 in each row, the line
+through s over all codes is code / code_one, and what elements differ by, e_ijq with q > 1, is 0 on average.
 """
 
 from __future__ import annotations

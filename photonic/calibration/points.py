@@ -131,14 +131,13 @@ class Points:
         """What the record predicts for these counts."""
         d, s = self.results(model), self.powers(model)
         own = receivers(noise, s, model.own_noise)
-        shared = noise.rin * d**2 + noise.common_mode * s**2
-        gain = np.abs(model.gain)
-        sign = np.sign(model.gain) * (np.sign(d) if noise.rin > 0 else 1.0)
+        shared, gain = noise.rin * d**2 + noise.common_mode * s**2, np.abs(model.gain)
         return Prediction(
             counts=self.counts,
             volts=d * model.gain + model.zero,
             sigma=gain * np.sqrt(own + shared),
-            common=gain * np.sqrt(shared) * sign,
+            common=model.gain * np.sqrt(noise.rin) * d,
+            balance=model.gain * np.sqrt(noise.common_mode) * s if noise.common_mode else None,
             count_range=self.spec.count_range if self.spec.adc_bits is not None else None,
             transitions=model.transitions,
             volts_se=model.mean_se,

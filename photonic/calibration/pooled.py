@@ -90,8 +90,8 @@ class Sample:
 
     @cached_property
     def shared(self) -> Array:
-        """(P, M) loading of the common factor in counts after the ADC."""
-        return self.moments.slope * self.given.common
+        """(F, P, M) loadings of the common factors in counts after the ADC."""
+        return np.asarray(self.moments.slope * self.given.shared)
 
     @cached_property
     def means(self) -> Array:
@@ -130,16 +130,16 @@ def rms(
         noise: their variances, measured.
         expected: their variances, predicted: a lower bound never takes the noise for less, as a few repeats might all
             be the same code.
-        shared: loading of the part of the noise that the n have in common.
+        shared: (F, K, n) loadings of the parts of the noise that the n have in common.
         degrees: of freedom of each variance.
         proven: (K, n) the part of the errors that lower bounds may count; None: all of it.
     """
     n, square = errors.shape[1], (errors**2).mean(1)
     floor = np.maximum(noise.mean(1), NOTHING)
     freedom = degrees * np.maximum((n * floor) ** 2 / np.maximum((noise**2).sum(1), NOTHING**2), 1.0)
-    own = np.maximum(noise - shared**2, 0.0)
-    of_squares = np.maximum((noise**2).sum(1) + (shared**2).sum(1) ** 2 - (shared**4).sum(1), NOTHING**2)
-    towards = (own * errors**2).sum(1) + (shared * errors).sum(1) ** 2  # e' Sigma e
+    own = np.maximum(noise - (shared**2).sum(0), 0.0)
+    of_squares = np.maximum((noise**2).sum(1) + squared_covariances(shared), NOTHING**2)
+    towards = (own * errors**2).sum(1) + ((shared * errors).sum(2) ** 2).sum(0)  # e' Sigma e
     alignment = towards / np.maximum(n * square * floor, NOTHING**2)
     count = np.clip(np.minimum((n * floor) ** 2 / of_squares, n / np.maximum(alignment, 1.0)), 1.0, n)
 
@@ -156,6 +156,12 @@ def rms(
     # of a square where there is no error (as the root is taken at 5 of its standard errors), or of an error itself
     error = np.sqrt(floor * np.maximum(np.sqrt(2 / count) / 5, 1 / n))
     return np.sqrt(np.maximum(square - noise.mean(1), 0.0)), error, bounds
+
+
+def squared_covariances(shared: Array, weight: Array | float = 1.0) -> Array:
+    """(K,) sum over pairs i != k of weight_i weight_k cov_ik^2, of loadings (F, K, n) and weights (K, n)."""
+    products = weight * shared[:, None] * shared[None]
+    return np.asarray((products.sum(3) ** 2 - (products**2).sum(3)).sum((0, 1)))
 
 
 def noncentrality(x: Array, degrees: Array, z: float) -> Array:

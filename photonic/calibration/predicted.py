@@ -34,12 +34,13 @@ class Prediction:
         volts: (P, M) predicted mean before the ADC, counts.
         sigma: (P, M) predicted standard deviation before the ADC of one shot, counts, the common part included.
         common: (P, M) predicted standard deviation of the part that all outputs share, signed:
-            cov_ik = common_i common_k for i != k.
+            cov_ik = common_i common_k + balance_i balance_k for i != k.
         count_range: rails of the ADC; None: no converter, counts are the analog values.
         transitions: (M or 1, K) of the ADC in counts, not decreasing, K = highest - lowest count; None: ideal.
         times: (P, R) seconds, rising along R; None: repeats are in the order in which they were measured.
         volts_se: standard error of ``volts``, counts: below 0.5 LSB of noise, where a mean lies between two codes
             decides its variance.
+        balance: (P, M) the same of a second factor, of what balancing lets through; None: there is none.
 
     Raises:
         ShapeError: shapes that do not fit together, fewer than 2 points or 2 repeats.
@@ -54,10 +55,16 @@ class Prediction:
     transitions: Array | None = None
     times: Array | None = None
     volts_se: float = 0.0
+    balance: Array | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(self)
         _check_values(self)
+
+    @property
+    def shared(self) -> Array:
+        """(F, P, M) loadings of the factors that all outputs share."""
+        return np.stack([each for each in (self.common, self.balance) if each is not None])
 
     @property
     def points(self) -> int:
@@ -249,6 +256,8 @@ def _check_shapes(given: Prediction) -> None:
             f"counts must be (P >= 2 points, R >= 2 repeats, M outputs), found {shape}; measure more points"
         )
     expected = {"volts": shape[::2], "sigma": shape[::2], "common": shape[::2]}
+    if given.balance is not None:
+        expected["balance"] = shape[::2]
     if given.times is not None:
         expected["times"] = shape[:2]
     for name, wanted in expected.items():
@@ -270,7 +279,7 @@ def _check_values(given: Prediction) -> None:
     for name, found in _arrays(given):
         if not np.isfinite(found).all():
             raise RangeError(f"{name} must be finite, found {np.count_nonzero(~np.isfinite(found))} that are not")
-    if (given.sigma < 0).any() or (np.abs(given.common) > given.sigma * (1 + 1e-9)).any():
+    if (given.sigma < 0).any() or ((given.shared**2).sum(0) > given.sigma**2 * (1 + 1e-9)).any():
         raise RangeError("sigma must be at least |common| and not negative; it includes what the outputs share")
     for name, values, axis in (("times", given.times, 1), ("transitions", given.transitions, 1)):
         if values is not None and (np.diff(values, axis=axis) < 0).any():
@@ -284,7 +293,7 @@ def _check_values(given: Prediction) -> None:
 
 
 def _arrays(given: Prediction) -> Iterator[tuple[str, Array]]:
-    for name in ("counts", "volts", "sigma", "common", "times", "transitions"):
+    for name in ("counts", "volts", "sigma", "common", "balance", "times", "transitions"):
         values = getattr(given, name)
         if values is not None:
             yield name, values

@@ -22,7 +22,9 @@ _TURNS = 12
 _TRIES = 6  # of a step, ever shorter
 _DAMPING = 1e-6
 _SETTLED = 5e-6  # of the misfit, from one turn to the next
-FAR = 1e6  # a target as far away as this makes the neighbours' part a sum
+# a target as far away as this makes the neighbours' part a sum: products of two terms are a thousandth of a sum that
+# moves weights by 1; farther away, terms would be too small beside the other parameters of a fit
+FAR = 1e3
 
 Offsets = tuple[tuple[int, int], ...]
 
@@ -163,6 +165,18 @@ def gauged(curves: Array, line: Array) -> Array:
         found[index] -= others.T @ np.linalg.lstsq(others.T, found[index], rcond=None)[0]
         found[index] /= np.sqrt((found[index] ** 2).mean())
     return found
+
+
+def centred(found: Programming, line: Array) -> Array:
+    """The curves (Q, K) with that of all elements in the middle: what elements differ by is 0 on average.
+
+    Otherwise s could have any part of the curves that elements differ by, and gains, slopes along it, with it.
+    """
+    gain, power = rank_one(found.raw[..., 1])
+    mean = (found.raw / (gain[:, None] * power)[..., None]).mean((0, 1))
+    curves = found.curves.copy()
+    curves[1] = mean[1:] @ found.curves[1:]
+    return gauged(curves, line)
 
 
 def sorted_curves(found: Programming) -> Programming:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photonic.calibration.equivalence import Statements
-from photonic.calibration.pooled import NOTHING, Sample, ratio, ratio_bounds
+from photonic.calibration.pooled import NOTHING, Sample, ratio, ratio_bounds, squared_covariances
 
 Array = NDArray[np.float64]
 
@@ -24,12 +24,11 @@ _ROUNDED = 1 / 12  # counts^2, of rounding
 
 def ratio_statements(sample: Sample) -> tuple[Statements, Statements]:
     """Measured over predicted variance of counts, pooled over outputs and over points (``checks.variance_ratios``)."""
-    expected, shared = sample.moments.variance, sample.shared
+    expected = sample.moments.variance
     weight = 1 / (expected + _ROUNDED)  # all points count alike, but those at a rail, where nothing varies
     single = 2 * expected**2 / (sample.length - 1) + sample.moments.excess / sample.length
     own = weight**2 * single  # variance of a block's weighted variance
-    loads = weight * shared**2
-    crossed = 2 / (sample.length - 1) * (loads.sum(1) ** 2 - (loads**2).sum(1))
+    crossed = 2 / (sample.length - 1) * squared_covariances(sample.shared, weight)
     of_blocks = weight[:, None] * sample.block_variances
     by_point = ratio(of_blocks.sum(2), (weight * expected).sum(1), own.sum(1) + crossed)
     each = [ratio(of_blocks[..., i], weight[:, i] * expected[:, i], own[:, i], pool=True) for i in range(own.shape[1])]
@@ -47,10 +46,12 @@ def ratio_statements(sample: Sample) -> tuple[Statements, Statements]:
 def common_mode_statements(sample: Sample) -> tuple[Statements, Statements]:
     """The variance of the sum, and the same with each output's own variance as predicted: the covariances alone."""
     given, shared = sample.given, sample.shared
-    loads = given.common if given.common.any() else given.volts
+    # along the stronger factor of each point
+    strongest = np.argmax((given.shared**2).sum(2), axis=0)
+    loads = given.shared[strongest, np.arange(given.points)] if given.shared.any() else given.volts
     norm = np.linalg.norm(loads, axis=1, keepdims=True)
     loads = np.where(norm > 0, loads / np.where(norm > 0, norm, 1.0), 1 / np.sqrt(loads.shape[1]))
-    crossed = (loads * shared).sum(1) ** 2 - ((loads * shared) ** 2).sum(1)
+    crossed = ((loads * shared).sum(2) ** 2 - ((loads * shared) ** 2).sum(2)).sum(0)
     expected = (loads**2 * sample.moments.variance).sum(1) + crossed
     # by covariance, where any is predicted; a point at a rail, where nothing varies, never counts for more than others
     weight = np.maximum(crossed, 0.0) / (expected + NOTHING) ** 2 if (crossed > 0).any() else 1 / (expected + _ROUNDED)

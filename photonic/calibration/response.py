@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from photonic.calibration import programming
 from photonic.calibration.effective import Effective, Setting, effective_matrices
-from photonic.calibration.model import Array, ChipModel, Inputs
+from photonic.calibration.model import NO_NEIGHBOURS, Array, ChipModel, Inputs
 from photonic.calibration.programming import Crosstalk, Programming
 from photonic.calibration.reading import Taken
 from photonic.calibration.rows import RowErrors, fit_rows
@@ -245,16 +245,24 @@ def _halves(data: Effective) -> tuple[Effective, Effective]:
 
 
 def with_believed_curves(spec: ChipSpec, settings: Sequence[Setting], known: ResponseFit) -> ResponseFit:
-    """The start of another fit, without the curves that elements do not clearly differ by.
+    """The start of another fit, without neighbours and curves that do not clearly predict unseen settings better.
 
-    A curve that was fitted to noise has coefficients of nothing but noise, and larger ones than by chance.
+    Neighbours were chosen when counts were taken as they are, where an output that comes near its rails bends like one
+    that neighbours take from; settings are read better now. A curve that was fitted to noise has coefficients of
+    nothing but noise, and larger ones than by chance.
     """
-    train, test = _halves(_shared(spec, _matrices(settings, known.model.inputs, known.model.zero), _COMPARED))
+    data = _matrices(settings, known.model.inputs, known.model.zero)
+    train, test = _halves(_shared(spec, data, _COMPARED))
     # from curves that have not seen the settings that judge
     curve = known.programming.curves[1]
     line = np.linspace(*spec.weight_code_range, len(curve)) / spec.response.weight_code_one
     start = replace(known.programming, curves=programming.first_curves(curve, line))
     found = programming.sorted_curves(programming.fit_programming(spec, train, start.crosstalk, start))
+    if found.crosstalk.offsets:
+        bare = replace(start, crosstalk=programming.NO_CROSSTALK, neighbour=NO_NEIGHBOURS)
+        alone = programming.sorted_curves(programming.fit_programming(spec, train, bare.crosstalk, bare))
+        if not _clearly(programming.misfit(spec, test, alone) - programming.misfit(spec, test, found), _CLEAR):
+            found = alone
     while len(found.curves) > 2:
         less = replace(found, curves=found.curves[:-1], raw=found.raw[..., :-1])
         fewer = programming.fit_elements(spec, train, less)
@@ -262,8 +270,12 @@ def with_believed_curves(spec: ChipSpec, settings: Sequence[Setting], known: Res
         if _clearly(programming.misfit(spec, test, fewer) - programming.misfit(spec, test, whole), _CLEAR):
             break
         found = fewer
-    kept = replace(known.programming, curves=found.curves, neighbour=found.neighbour)
-    return replace(known, programming=replace(kept, raw=kept.raw[..., : len(found.curves)]))
+    kept = replace(
+        known.programming, curves=found.curves, crosstalk=found.crosstalk, neighbour=found.neighbour,
+        neighbour_pulls=found.neighbour_pulls, raw=known.programming.raw[..., : len(found.curves)],
+    )  # fmt: skip
+    every = programming.fit_elements(spec, data, kept)
+    return replace(known, programming=replace(kept, curves=programming.centred(every, line)))
 
 
 def _again(spec: ChipSpec, data: Effective, known: Programming) -> Programming:

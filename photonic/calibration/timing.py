@@ -134,10 +134,10 @@ def _together(point: Prediction, clear: Flags, signal: Array) -> tuple[Array, fl
     """
     moments = count_moments(point.volts[:1], point.sigma[:1], point.table)
     slope = moments.slope[0, clear]
-    shared, own = slope * point.common[0, clear], moments.variance[0, clear]
+    shared, own = slope * point.shared[:, 0, clear], moments.variance[0, clear]
     seen = slope * signal
     weights = seen / np.linalg.norm(seen) / len(seen) ** 0.5 if seen.any() else np.ones(len(seen)) / len(seen)
-    variance = (weights**2 * (own - shared**2)).sum() + (weights @ shared) ** 2
+    variance = (weights**2 * (own - (shared**2).sum(0))).sum() + ((shared @ weights) ** 2).sum()
     return weights, float(max(variance, _MOVING / len(seen))), float(weights @ seen)
 
 

@@ -72,15 +72,19 @@ class FittedOptics(Optics):
         return [torch.take(curve, left).addcmul_(torch.take(step, left), share) for curve, step in curves]
 
     def _taken(self, s: Tensor) -> Tensor:
-        """What the neighbours of each element take, (T, m, N), from s (T, m, N), one after the other."""
-        left = torch.ones_like(s)
+        """What the neighbours of each element take, (T, m, N), from s (T, m, N), one after the other.
+
+        As a sum of what each takes of what is left, in which small terms lose no digits.
+        """
+        taken = torch.zeros_like(s)
         for (rows, columns), coefficients in zip(self.offsets, self.neighbour.tolist(), strict=True):
             term = torch.zeros_like(s)
             for coefficient in reversed(coefficients):
                 term.add_(coefficient).mul_(s)
             here, there = _overlap(s.shape[1], rows), _overlap(s.shape[2], columns)
-            left[:, here[0], there[0]] *= 1 - term[:, here[1], there[1]]
-        return 1 - left
+            part = taken[:, here[0], there[0]]
+            part += (1 - part) * term[:, here[1], there[1]]
+        return taken
 
 
 def _overlap(size: int, step: int) -> tuple[slice, slice]:
