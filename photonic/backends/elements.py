@@ -240,6 +240,12 @@ def _check_reach(spec: ChipSpec, lowest: Tensor, highest: Tensor, taken: float) 
     if float(short.min()) >= 0:
         return
     i, j = divmod(int(short.argmin()), short.shape[1])
+    if not spec.signed_weights and float(lowest[i, j]) > floor:
+        raise CalibrationError(
+            f"chip {spec.chip_id}: its weights have no sign, and element ({i}, {j}) was measured to go down to "
+            f"{float(lowest[i, j]):.3f} only; expected at most {floor:g}, so that a weight can be 0. Drive it further, "
+            "or use the chip's nominal calibration, which does not know of what is left"
+        )
     raise CalibrationError(
         f"chip {spec.chip_id}: element ({i}, {j}) was measured to reach weights from {float(lowest[i, j]):.3f} to "
         f"{float(highest[i, j]):.3f} whatever its neighbours hold; expected at most {floor:g} to at least "

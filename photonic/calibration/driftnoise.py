@@ -61,6 +61,19 @@ def variance_within(drift: DriftModel, shots: int, spacing_s: float) -> float:
     return drift.sigma**2 * float(((shots - lag) * apart).sum()) * 2 / (shots * (shots - 1))
 
 
+def variance_of_mean(drift: DriftModel, duration_s: float) -> float:
+    """Variance of the mean relative gain over a stretch of time, about what it is in the long run or at its beginning.
+
+    Of AR(1) 2 sigma^2 (t / T) (1 - (t / T) (1 - exp(-T / t))); of a walk q T / 3.
+    """
+    if drift.kind == "random walk":
+        return drift.per_root_s**2 * duration_s / 3
+    if drift.kind != "ar1" or drift.time_s is None or duration_s <= 0:
+        return 0.0
+    share = drift.time_s / duration_s
+    return 2 * drift.sigma**2 * share * (1 + share * math.expm1(-1 / share))
+
+
 def shot_s(spec: ChipSpec, taken: Sequence[Taken]) -> float:
     """Time from shot to shot of readings, on average."""
     return spec.shot_time_s or float(np.mean([max(item.seconds, 1e-9) / len(item.counts) for item in taken]))

@@ -10,6 +10,7 @@ import numpy as np
 from photonic.calibration import noise as noises
 from photonic.calibration.adc import Inl, fit_inl
 from photonic.calibration.adccolumns import AdcColumns
+from photonic.calibration.driftnoise import variance_of_mean
 from photonic.calibration.effective import Setting
 from photonic.calibration.evidence import drift_with_singles, fit_all_noise, noise_so_far
 from photonic.calibration.jointfit import Looked, joint_step
@@ -88,10 +89,18 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
     elements = spec.n_outputs * spec.n_inputs * sum(len(parts.get(name, [])) for name in ("matrix", "ramp"))
     joint = elements <= _JOINT
     seen, inl = (_together if joint else _in_turns)(seen, parts, points)
-    response = seen.response
     drift, said = _drift(seen, parts)
+    response = _with_drift(seen.response, drift, parts["matrix"])
     noise = fit_all_noise(response.model, inl, parts, drift)
     return ChipFit(noise.model, response, noise.fit, noise.power, noise.rin, inl, drift, joint, noise.own, said)
+
+
+def _with_drift(response: ResponseFit, drift: DriftModel, taken: Sequence[Taken]) -> ResponseFit:
+    """The response with errors of its gains that count how far the gain drifted, for all outputs alike, meanwhile."""
+    times = [item.clock_s for item in taken]
+    share = variance_of_mean(drift, max(times) - min(times))
+    gain = np.hypot(response.errors.gain, np.abs(response.model.gain) * share**0.5)
+    return replace(response, errors=replace(response.errors, gain=gain))
 
 
 def _drift(seen: Seen, parts: Mapping[str, list[Taken]]) -> tuple[DriftModel, str]:

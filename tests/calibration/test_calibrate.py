@@ -55,6 +55,27 @@ def test_noise_is_the_chip_s(record: Calibration) -> None:
         assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.05), name
 
 
+def test_what_elements_differ_by_is_nothing_on_average(record: Calibration) -> None:
+    """The gauge: the curve of all elements in the middle, and mean slopes and powers of 1."""
+    further = record.arrays["element"][..., 2:]
+    assert further.shape[-1] > 0
+    assert np.abs(further.mean((0, 1))).max() < 0.05 * further.std((0, 1)).max()
+    assert record.arrays["element"][..., 1].mean(1) == pytest.approx(1.0, abs=1e-9)
+    assert record.arrays["power"].mean() == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_noise_that_balancing_lets_through_passes() -> None:
+    """It is a second factor that all outputs share, beside the laser's intensity noise."""
+    with photonic.open_chip(f"{CHIP}&cmrr_db=10", seed=7) as chip:
+        found = photonic.calibrate(OnlyMeasured(chip), seed=1)
+        assert found.verification is not None
+        assert found.verification.verdict == "pass", found.verification
+        assert photonic.verify(OnlyMeasured(chip), found, seed=2).verdict == "pass"
+        rows = {row.name: row for row in found.parameters}
+        assert rows["noise, common_mode"].value == pytest.approx(chip.parameters.noise.common_mode, rel=0.1)  # type: ignore[attr-defined]
+
+
 @pytest.mark.slow
 def test_products_are_ten_times_nearer(record: Calibration) -> None:
     """Random matrices and inputs on the same chip, with this calibration and with the nominal one."""

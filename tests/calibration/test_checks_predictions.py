@@ -10,7 +10,7 @@ from scipy.stats import norm
 from photonic.calibration import checks
 from photonic.calibration.checks import mean_errors, verify_counts
 from photonic.calibration.pit import LEVELS, uniformity
-from photonic.calibration.predicted import code_probabilities, count_moments, quantised_moments
+from photonic.calibration.predicted import Prediction, code_probabilities, count_moments, quantised_moments
 from photonic.errors import RangeError, ShapeError
 from tests.calibration.truths import DARK, IDEAL, measure, predicted, truth, verdicts
 
@@ -167,3 +167,29 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(RangeError, match=message):
             replace(given, **changes)
+
+
+@pytest.mark.parametrize("signs", ["alike", "mixed"])
+def test_two_factors_that_outputs_share_are_told_from_one(signs):
+    """Intensity noise along D, and what balancing lets through along S: with one of them, or both as one, it shows."""
+    rng, (points, repeats, m) = np.random.default_rng(6), (60, 400, 8)
+    d = rng.uniform(5, 40, (points, m)) * (1 if signs == "alike" else np.where(np.arange(m) % 2, 1, -1))
+    first, second = 0.02 * d, np.full((points, m), 0.7)
+    values = d[:, None] + 0.8 * rng.standard_normal((points, repeats, m))
+    values += first[:, None] * rng.standard_normal((points, repeats, 1))
+    values += second[:, None] * rng.standard_normal((points, repeats, 1))
+    both = Prediction(
+        np.rint(values), d, np.sqrt(0.8**2 + first**2 + second**2), first, (-128.0, 127.0), balance=second
+    )
+    merged = replace(both, common=np.sign(d) * np.hypot(first, second), balance=None)
+
+    def value(given):
+        return next(check.value for check in verify_counts(given, None).checks if check.name == "common mode")
+
+    assert value(both) == pytest.approx(1.0, abs=0.03)
+    assert abs(value(replace(both, balance=None)) - 1) > 0.1
+    assert (abs(value(merged) - 1) > 0.1) == (signs == "mixed")
+    with pytest.raises(RangeError, match="sigma"):
+        replace(both, balance=second + 5)
+    with pytest.raises(ShapeError, match="balance"):
+        replace(both, balance=second[:, :2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ import photonic
 from photonic.backends.fromrecord import FromRecord
 from photonic.backends.simulated import SimulatedChip
 from photonic.calibration import timing
-from photonic.calibration.driftnoise import gain_variance, over_repeats, shot_s, variance_within
+from photonic.calibration.driftnoise import gain_variance, over_repeats, shot_s, variance_of_mean, variance_within
 from photonic.calibration.meshplan import make_mesh_plan
 from photonic.calibration.plan import make_plan
 from photonic.calibration.reading import Reading, Taken
@@ -153,3 +155,20 @@ def test_a_drifting_chip_s_twin_passes_its_record_and_one_with_twice_the_drift_f
     found = photonic.verify(louder, record.replaced(chip_id=louder.spec.chip_id), seed=2)
     assert found.verdict == "fail"
     assert "drift" in found.causes
+
+
+def test_the_variance_of_a_mean_is_that_of_simulated_ones() -> None:
+    """Of AR(1) much faster and much slower than the stretch, and of a walk from its beginning on."""
+    rng, shots = np.random.default_rng(4), 400
+    for time in (5.0, 100.0, 2000.0):
+        keep, x = math.exp(-1 / time), np.empty((4000, shots))
+        x[:, 0] = rng.standard_normal(4000)
+        for k in range(1, shots):
+            x[:, k] = keep * x[:, k - 1] + math.sqrt(1 - keep**2) * rng.standard_normal(4000)
+        drift = DriftModel(kind="ar1", sigma=0.01, time_s=time * SHOT)
+        assert variance_of_mean(drift, shots * SHOT) == pytest.approx(1e-4 * x.mean(1).var(), rel=0.1)
+    walk = rng.standard_normal((4000, shots)).cumsum(1)
+    drift = DriftModel(kind="random walk", per_root_s=0.01 / SHOT**0.5)
+    assert variance_of_mean(drift, shots * SHOT) == pytest.approx(1e-4 * walk.mean(1).var(), rel=0.1)
+    assert variance_of_mean(DriftModel(kind="none found"), 1.0) == 0.0
+    assert variance_of_mean(DriftModel(kind="ar1", sigma=0.01, time_s=1.0), 0.0) == 0.0
