@@ -354,12 +354,16 @@ def _scale(tiles: Tensor, spec: ChipSpec, response: Response, per_row: bool) -> 
 
         whole = spec.weight_bits is not None
         codes, scale, sums = scaling.rows_to_codes(tiles, response.weight_code_one, whole=whole)
+        if not whole:
+            codes.clamp_(-response.weight_code_one, response.weight_code_one)  # a rounding error, at the largest
         return codes, scale * spec.n_inputs, sums.div_(response.weight_code_one).mul_(scale)
     codes = tiles.abs()
     scale = codes.amax(dim=-1 if per_row else (-2, -1), keepdim=True)
     torch.mul(tiles, response.weight_code_one / nonzero(scale), out=codes)
     if spec.weight_bits is not None:
         codes = codes.round_()
+    else:
+        codes.clamp_(-response.weight_code_one, response.weight_code_one)
     scale = scale.squeeze(-1).expand(*tiles.shape[:-1])
     return codes, scale * spec.n_inputs, codes.sum(dim=-1) / response.weight_code_one * scale
 

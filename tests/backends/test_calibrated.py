@@ -14,6 +14,7 @@ from torch import Tensor
 from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions
+from photonic.backends.encoding import Nominal, encode
 from photonic.backends.simulated import open_simulated
 from photonic.errors import CalibrationError, RangeError, RecordError, SaturationError, ShapeError, SpecError
 from photonic.physics.ringbank import RingBankParameters
@@ -348,3 +349,18 @@ def test_a_call_that_ends_at_the_rails_is_counted_for_its_layer() -> None:
     assert caught.value.__notes__ == ["in layer fc"]
     assert backend.site.usage.calls == 1
     assert backend.site.usage.saturated_fraction == 1.0
+
+
+@pytest.mark.parametrize("size", [16, 128])
+def test_codes_without_converters_stay_in_their_range(size: int) -> None:
+    """The largest weight of a row has the last code, to the last digit; in float32 it may round beyond."""
+    spec = ChipSpec(
+        chip_id="continuous", n_outputs=16, n_inputs=16, weight_bits=None, input_bits=None, adc_bits=None,
+        count_range=(-1e30, 1e30), response=Response(counts_per_d=(512.0,)),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        weight = torch.randn(1, size, size, generator=generator)
+        codes = encode(weight, Nominal(spec, spec.response), True).codes
+        assert codes.dtype == torch.float64
+        assert float(codes.abs().max()) == 127.0
