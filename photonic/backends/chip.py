@@ -289,10 +289,12 @@ class Chip(ABC):
         counts, spec = result.counts if isinstance(result, Measurement) else result, self.spec
         m = outputs if spec.partial_tiles else spec.n_outputs
         expected = (*weights.shape[:2], inputs.shape[1], m)
-        if counts.shape != expected or counts.dtype != self._count_dtype:
+        whole = isinstance(counts, Tensor)
+        if not whole or counts.shape != expected or counts.dtype != self._count_dtype:
+            found = f"{tuple(counts.shape)} of {counts.dtype}" if whole else f"no tensor but {type(counts).__name__}"
             raise ChipError(
-                f"chip {spec.chip_id}: expected counts {expected} of {self._count_dtype}, "
-                f"found {tuple(counts.shape)} of {counts.dtype}; nothing was padded or cut"
+                f"chip {spec.chip_id}: expected counts {expected} of {self._count_dtype}, found {found}; nothing was "
+                "padded or cut"
             )
         if m != outputs:
             counts = counts[..., :outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -95,9 +96,11 @@ def test_the_same_codes_in_another_shape_are_another_tile() -> None:
         (lambda counts: counts.float(), "torch.float32"),
         (lambda counts: counts + 200, r"leave the range \[-128, 127\]"),
         (lambda counts: counts[:, :, :-1], "nothing was padded"),
+        (lambda counts: counts.numpy(), "found no tensor but ndarray"),
+        (lambda counts: None, "found no tensor but NoneType"),
     ],
 )
-def test_counts_that_the_spec_rules_out_are_refused(answer: Callable[[Tensor], Tensor], message: str) -> None:
+def test_counts_that_the_spec_rules_out_are_refused(answer: Callable[[Tensor], Any], message: str) -> None:
     """A chip that breaks its contract raises; nothing is padded, cut or cast, and the outputs are made safe."""
     chip = EchoChip(answer)
     with pytest.raises(ChipError, match=message):
