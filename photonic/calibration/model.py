@@ -3,7 +3,7 @@
     D_i = 1/N sum_j w_ij p_j T_j(u_j)           the count before the ADC is g_i D_i + z_i
     T_j(u) = T_min + (1 - T_min) sin^2(pi/2 v_j (u - u_0) / (u_1 - u_0) + b_j)      or (u - u_0) / (u_1 - u_0)
     t - w_ij = (t - w0_ij) prod_l (1 - sum_q n_lq s(c_neighbour)^(q + 1)),  w0_ij = sum_q e_ijq h_q(c_ij)
-    S_i = 1/N sum_j (a_0 + a_1 |w0_ij|) p_j T_j
+    S_i = 1/N sum_j (a_0 + a_1 |w0_ij|) p_j |T_j|
 
 h are a few curves for all elements, piecewise linear: h_0 = 1, h_1 = s, and what elements differ by. What a neighbour
 takes of an element's light moves its weight towards t: 1 in a bank of rings, where light that no ring has taken is on
@@ -216,7 +216,7 @@ class ChipModel:
         return light @ self.weights(codes).T / self.spec.n_inputs, self._powers(codes, light)
 
     def _powers(self, codes: Array, light: Array) -> Array:
-        fixed, follows = self.power_law
+        (fixed, follows), light = self.power_law, np.abs(light)  # a signed input has power, too
         if follows == 0:
             return np.repeat(fixed * light.mean(-1, keepdims=True), len(self.gain), axis=-1)
         return np.asarray(light @ (fixed + follows * np.abs(self.own(codes))).T / self.spec.n_inputs)

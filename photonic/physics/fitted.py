@@ -230,7 +230,8 @@ def _refuse_other_chips(spec: ChipSpec, response: Response) -> None:
     if response.inputs.shape == "linear" and lowest < response.inputs.code_zero and (noise.shot or noise.common_mode):
         raise CalibrationError(
             f"chip {spec.chip_id}: noise that follows the power S, found shot = {noise.shot:g} and common_mode = "
-            f"{noise.common_mode:g}, is not defined where input codes give negative levels; fit it as thermal noise"
+            f"{noise.common_mode:g}, is not simulated where input codes give negative levels: the record has no twin; "
+            "calibrated backends take it"
         )
 
 

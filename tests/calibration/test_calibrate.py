@@ -23,7 +23,7 @@ from photonic.calibration.timing import allan_check
 from photonic.cli import main
 from photonic.errors import CalibrationError, FailedCalibrationError, WrongChipError
 from photonic.physics import seeds
-from photonic.records import Calibration, ChipSpec, Response
+from photonic.records import Calibration, ChipSpec, InputTransfer, Response
 from photonic.testing import OnlyMeasured
 
 CHIP = "sim:typical?n_inputs=16&n_outputs=16&channel_leakage=false"
@@ -282,3 +282,37 @@ def test_a_failed_record_is_refused_unless_it_is_allowed(record: Calibration) ->
             photonic.open_backend(chip, calibration=failed)
         backend = photonic.open_backend(chip, calibration=failed, allow_failed=True)
         assert "failed" in backend.calibration.overrides  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_signed_inputs_have_power_too() -> None:
+    """A source of both signs, as an electrical one: shot noise follows the size of its inputs."""
+
+    class Signed(photonic.Chip):
+        def __init__(self) -> None:
+            response = Response(inputs=InputTransfer(code_one=127.0), counts_per_d=(512.0,))
+            super().__init__(
+                ChipSpec(
+                    chip_id="lab:signed", n_outputs=8, n_inputs=8, input_code_range=(-127.0, 127.0), shot_time_s=1e-6,
+                    response=response,
+                )
+            )  # fmt: skip
+            self._rng = np.random.default_rng(3)
+
+        def _measure(self, weights: torch.Tensor, inputs: torch.Tensor, conditions: Conditions) -> Measurement:
+            (rows, columns), m, n = weights.shape[:2], self.spec.n_outputs, self.spec.n_inputs
+            w, x = weights.double().numpy().reshape(rows, columns, m, n) / 127, inputs.double().numpy() / 127
+            d = np.einsum("rcmn,cbn->rcbm", w, x) / n
+            s = np.broadcast_to(np.abs(x).mean(-1)[None, :, :, None], d.shape)
+            noisy = d + np.sqrt(1e-6 + 2e-6 * s) * self._rng.standard_normal(d.shape)
+            low, high = self.spec.count_range
+            counts = torch.from_numpy(np.clip(np.rint(512 * noisy), low, high)).to(self.spec.count_dtype)
+            return Measurement(counts)
+
+    chip = Signed()
+    record = photonic.calibrate(OnlyMeasured(chip), seed=2)
+    assert record.verification is not None
+    assert record.verification.verdict == "pass", record.verification
+    assert record.response.noise.shot == pytest.approx(2e-6, rel=0.05)
+    with pytest.raises(CalibrationError, match="no twin"):
+        photonic.twin(record)
