@@ -17,8 +17,8 @@ from photonic.backends.base import Backend, ConvGeometry, Site
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Chip, Conditions, Measurement
 from photonic.backends.digital import DigitalBackend
-from photonic.backends.encoding import Sign
 from photonic.backends.plans import weight_sign
+from photonic.backends.signs import Sign
 from photonic.backends.twin.backend import TwinBackend
 from photonic.errors import SpecError
 from photonic.records import BackendSpec, ChipSpec

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from photonic.backends import encoding
+from photonic.backends import encoding, signs
 from photonic.backends.base import Backend, ConvGeometry, Programming, Site, fold_output, unfold
 from photonic.backends.chip import Chip, Conditions, Measurement, Usage
 from photonic.backends.compensation import encoder_of
@@ -153,7 +153,7 @@ class CalibratedBackend(Backend):
         def encode() -> EncodedWeight:
             check_weight(weight, self.site)
             started = time.perf_counter()
-            signed = encoding.encode_weight_signs(weight, *plan.signs)
+            signed = signs.encode_weight_signs(weight, *plan.signs)
             gain = (self._options.analog_gain or 1.0) if gains is None else gains
             per_row = self._options.weight_scale == "row"
             encoded = encoding.encode(signed, self._encoder, per_row, gain)
@@ -236,7 +236,7 @@ class CalibratedBackend(Backend):
 
     def _tile_inputs(self, x: Tensor, plan: Plan, encoded: EncodedWeight) -> Tensor:
         """Codes (G C, b, n) of x (G, b, N); nothing else of them is left in memory while the chip measures."""
-        values = encoding.encode_input_signs(plan.scaled(x), plan.inputs)
+        values = signs.encode_input_signs(plan.scaled(x), plan.inputs)
         codes = self._encoder.inputs(values, encoded.cut)
         return encoding.tile_inputs(codes, encoded.cut, self.chip.spec.dark_code)
 
@@ -276,7 +276,7 @@ class CalibratedBackend(Backend):
         if self._options.shots > 1:
             y = y.reshape(y.shape[0], self._options.shots, -1, y.shape[-1]).mean(dim=1)
         sums = encoded.sums[..., : y.shape[-1]]
-        return encoding.decode_signs(y, sums, plan.inputs, plan.weights).mul_(plan.scale)
+        return signs.decode_signs(y, sums, plan.inputs, plan.weights).mul_(plan.scale)
 
     def _measured(self, encoded: EncodedWeight, inputs: Tensor, plan: Plan, *, continued: bool = False) -> Measurement:
         """What the chip gives for codes (G C, b, n), shown to the layer's observer."""

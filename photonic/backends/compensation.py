@@ -95,7 +95,18 @@ class Compensation:
         """(M,) z."""
         return tuple(self.calibration.arrays["zero_count"].tolist())
 
-    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool) -> Programmed:
+    def row_scale(self, weight: Tensor) -> Tensor | None:
+        """Where weights have no sign, one row holds the positive weights of an output and another the negative ones.
+
+        Their elements hardly reach 0; what both rows have too much cancels in the difference, if they have one scale.
+        """
+        if self.spec.signed_weights:
+            return None
+        peaks: Tensor = weight.amax(-1).unflatten(1, (2, -1)).amax(1).repeat(1, 2)
+        reach = self._elements_of(Geometry.of(self.spec, *weight.shape), weight).reach
+        return peaks / reach
+
+    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool, scale: Tensor | None = None) -> Programmed:
         """Programs tiles (R, G x C, m, n) at the upper left of the chip; formulas in the module's docstring.
 
         Raises:
@@ -103,10 +114,10 @@ class Compensation:
         """
         elements, channels = self._elements_of(cut, tiles), self._channels_of(cut.n)
         flat = tiles.flatten(0, 1)
-        scale = elements.scale(flat, per_row)
+        scale = elements.scale(flat, per_row) if scale is None else scale.flatten(0, 1).unsqueeze(-1)
         used = (torch.arange(cut.columns * cut.n, device=tiles.device) < cut.inputs).view(cut.columns, cut.n)
         used = used.repeat(cut.groups, 1).to(tiles)
-        codes = self._codes(elements, flat / nonzero(scale), used.repeat(len(tiles), 1).unsqueeze(1))
+        codes = self._codes(elements, flat / nonzero(scale) + elements.lift, used.repeat(len(tiles), 1).unsqueeze(1))
         realised = elements.weights(codes).view(*tiles.shape[:3], -1)
         scale = scale.view(*tiles.shape[:2], -1).expand(tiles.shape[:3])
         sums = torch.einsum("rcmn,cn->rcm", realised[..., : cut.n], used)

@@ -107,6 +107,16 @@ class Elements:
             needed = torch.maximum(needed, weights / self.lowest)
         return needed.amax(dim=-1 if per_row else (-2, -1), keepdim=True)
 
+    @property
+    def lift(self) -> float:
+        """The weight that stands for 0, where weights have no sign: the least that all elements can have."""
+        return 0.0 if self.spec.signed_weights else max(0.0, float(self.lowest.max()))
+
+    @property
+    def reach(self) -> float:
+        """The weight that stands for 1 beyond ``lift``, where weights have no sign."""
+        return float(self.highest.min()) - self.lift
+
     def codes(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (T, m, n) of weights that are in reach, and what one code further adds to each weight.
 
@@ -233,19 +243,12 @@ def _check_reach(spec: ChipSpec, lowest: Tensor, highest: Tensor, taken: float) 
             f"chip {spec.chip_id}: neighbours may take {taken:.2f} of an element's weight, which leaves nothing to "
             "program; expected less than 1; calibrate again, or use the nominal calibration"
         )
-    low, high = spec.weight_code_range
-    # without signs an element must reach 0, to within a step
-    floor = -LEAST_REACH if spec.signed_weights else 1.0 / (high - low)
+    # without signs all elements must go from one weight to another, whichever
+    floor = -LEAST_REACH if spec.signed_weights else float(highest.min()) - LEAST_REACH
     short = torch.minimum(highest - LEAST_REACH, floor - lowest)
     if float(short.min()) >= 0:
         return
     i, j = divmod(int(short.argmin()), short.shape[1])
-    if not spec.signed_weights and float(lowest[i, j]) > floor:
-        raise CalibrationError(
-            f"chip {spec.chip_id}: its weights have no sign, and element ({i}, {j}) was measured to go down to "
-            f"{float(lowest[i, j]):.3f} only; expected at most {floor:g}, so that a weight can be 0. Drive it further, "
-            "or use the chip's nominal calibration, which does not know of what is left"
-        )
     raise CalibrationError(
         f"chip {spec.chip_id}: element ({i}, {j}) was measured to reach weights from {float(lowest[i, j]):.3f} to "
         f"{float(highest[i, j]):.3f} whatever its neighbours hold; expected at most {floor:g} to at least "

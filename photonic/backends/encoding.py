@@ -8,9 +8,10 @@ map of whole matrices before and after the product, so that tiling and converter
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,6 @@ from photonic.records import ChipSpec, Response
 
 # plain: as it is; time: positive and negative parts one after the other; space: side by side on twice the inputs (or
 # outputs, for weights); offset: shifted into [0, 1]
-Sign = Literal["plain", "time", "space", "offset"]
 
 
 @dataclass(frozen=True)
@@ -68,47 +68,6 @@ def nonzero(scale: Tensor) -> Tensor:
     Results are multiplied by the scale itself: what is zero digitally takes no noise from a chip.
     """
     return torch.where(scale > 0, scale, torch.ones_like(scale))
-
-
-def encode_input_signs(v: Tensor, sign: Sign) -> Tensor:
-    """v (G, B, N) in [-1, 1] to what the inputs can carry; "time" doubles B, "space" doubles N."""
-    if sign == "time":
-        return torch.cat([v.clamp(min=0), v.neg().clamp_(min=0)], dim=1)
-    if sign == "space":
-        return torch.cat([v.clamp(min=0), v.neg().clamp_(min=0)], dim=2)
-    return v.add(1).mul_(0.5) if sign == "offset" else v
-
-
-def encode_weight_signs(weight: Tensor, inputs: Sign, weights: Sign) -> Tensor:
-    """weight (G, M, N) to what the chip can hold, given how the inputs are encoded; "space" doubles N and M."""
-    if inputs == "space":
-        weight = torch.cat([weight, -weight], dim=2)
-    if weights == "space":
-        weight = torch.cat([weight.clamp(min=0), weight.neg().clamp_(min=0)], dim=1)
-    return weight
-
-
-def decode_signs(y: Tensor, weight_sums: Tensor, inputs: Sign, weights: Sign) -> Tensor:
-    """Undoes both sign encodings.
-
-    Args:
-        y: (G, B', M') products of the encoded matrices.
-        weight_sums: (G, 1, M') sums of the encoded weights over N, for the offset.
-        inputs: how the inputs were encoded.
-        weights: how the weights were encoded.
-
-    Returns:
-        (G, B, M).
-    """
-    if inputs == "time":
-        positive, negative = y.chunk(2, dim=1)
-        y = positive - negative
-    elif inputs == "offset":
-        y = 2 * y - weight_sums
-    if weights == "space":
-        positive, negative = y.chunk(2, dim=2)
-        y = positive - negative
-    return y
 
 
 def tile_inputs(v: Tensor, cut: Geometry, fill: float) -> Tensor:
@@ -174,8 +133,18 @@ class Encoder(Protocol):
     def zero_count(self) -> tuple[float, ...]:
         """One value, or one for each output."""
 
-    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool) -> Programmed:
-        """Programs tiles (R, G x C, m, n), each scaled to full scale or, with ``per_row``, each of its rows."""
+    def row_scale(self, weight: Tensor) -> Tensor | None:
+        """(G, M) by which rows of a weight (G, M, N) must be divided, where they are not free in it; None: they are."""
+
+    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool, scale: Tensor | None = None) -> Programmed:
+        """Programs tiles (R, G x C, m, n), each scaled to full scale or, with ``per_row``, each of its rows.
+
+        Args:
+            tiles: of a weight.
+            cut: its tiling.
+            per_row: whether each row has a scale of its own.
+            scale: (R, G x C, m) of each row, as ``row_scale`` has it; None: chosen by ``per_row``.
+        """
 
     def inputs(self, values: Tensor, cut: Geometry) -> Tensor:
         """Codes of values (G, B, N) in [0, 1], or in [-1, 1] where the inputs are signed."""
@@ -211,17 +180,21 @@ class Nominal:
         """As the response has them."""
         return self.response.zero_count
 
-    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool) -> Programmed:
+    def row_scale(self, weight: Tensor) -> None:
+        """Rows are free: an element's weight may be 0."""
+        return
+
+    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool, scale: Tensor | None = None) -> Programmed:
         """Counts are c = zero + k D with D = 1/N sum_j w_j T_j and T_j = T_min + (1 - T_min) v_j.
 
         Hence sum_j w_j v_j = (N (c - zero) / k - T_min sum_j w_j) / (1 - T_min), all times the tile's scale.
         """
         if self.spec.layout == "program":
-            codes, scale, sums = _program(tiles, self.spec)
+            codes, worth, sums = _program(tiles, self.spec)
         else:
-            codes, scale, sums = _scale(tiles, self.spec, self.response, per_row)
+            codes, worth, sums = _scale(tiles, self.spec, self.response, per_row)
         level_min = self.response.inputs.level_min
-        return Programmed(codes, scale / (1 - level_min), sums, sums * (level_min / (1 - level_min)))
+        return Programmed(codes, worth / (1 - level_min), sums, sums * (level_min / (1 - level_min)))
 
     def inputs(self, values: Tensor, cut: Geometry) -> Tensor:
         """The same for all channels."""
@@ -314,22 +287,46 @@ def nominal_gain(cut: Geometry, encoder: Encoder, gain: Tensor | float, like: Te
     )
 
 
+def programmed_blocks(
+    weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool, elements: int
+) -> Iterator[tuple[int, Geometry, Programmed]]:
+    """A weight (G, M, N), some row tiles at a time: what they are made from stays in cache.
+
+    Args:
+        weight: after the sign encoding.
+        cut: its tiling.
+        encoder: of the chip.
+        per_row: a scale for each row of each tile.
+        elements: of a block, if a row tile is not more.
+
+    Yields:
+        Number of the first row tile of a block, the block's tiling, and its tiles.
+    """
+    scale, step = encoder.row_scale(weight), max(1, elements // (weight.shape[0] * weight.shape[2]) // cut.m)
+    for first in range(0, cut.rows, step):
+        rows = slice(first * cut.m, (first + step) * cut.m)
+        part = weight[:, rows]
+        here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
+        each = None if scale is None else _tile_rows(scale[:, rows], here)
+        yield first, here, encoder.weights(tile_weight(part, here), here, per_row, each)
+
+
+def _tile_rows(values: Tensor, cut: Geometry) -> Tensor:
+    """(G, M) to (R, G x C, m), the same in all columns."""
+    padded = F.pad(values, (0, cut.rows * cut.m - values.shape[1]))
+    return padded.view(cut.groups, cut.rows, cut.m).transpose(0, 1).repeat_interleave(cut.columns, dim=1)
+
+
 def _programmed(weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool, dtype: torch.dtype) -> Programmed:
     """All tiles, in blocks of row tiles that stay in cache."""
-    each = max(1, _CACHED_ELEMENTS // (weight.shape[0] * weight.shape[2]))  # rows of all groups
-    rows = max(cut.m, each // cut.m * cut.m)
     codes: Tensor | None = None
     parts = []
-    for start in range(0, cut.rows * cut.m, rows):
-        part = weight[:, start : start + rows]
-        here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
-        found = encoder.weights(tile_weight(part, here), here, per_row)
+    for first, here, found in programmed_blocks(weight, cut, encoder, per_row, _CACHED_ELEMENTS):
         if here.rows == cut.rows:
             return replace(found, codes=found.codes.flatten(2).to(dtype))
         if codes is None:
             shape = cut.rows, *found.codes.shape[1:2], found.codes[0, 0].numel()
             codes = torch.empty(shape, dtype=dtype, device=weight.device)
-        first = start // cut.m
         codes[first : first + here.rows] = found.codes.flatten(2)
         parts.append((found.worth, found.sums, found.dark))
     assert codes is not None  # noqa: S101 - a weight has rows

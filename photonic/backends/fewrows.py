@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from photonic.backends.encoding import EncodedWeight, Geometry, Nominal, Sign
+from photonic.backends.encoding import EncodedWeight, Geometry, Nominal
 from photonic.backends.plans import Plan, weight_sign
 from photonic.backends.resident import Grid
+from photonic.backends.signs import Sign
 from photonic.physics.fewshots import FEW, FEW_WEIGHTS, Array, array
 from photonic.records import ChipSpec, InputTransfer
 

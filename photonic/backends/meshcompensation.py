@@ -90,7 +90,11 @@ class MeshCompensation:
         """(M,) z."""
         return self.nominal.zero_count
 
-    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool) -> Programmed:
+    def row_scale(self, weight: Tensor) -> None:
+        """A program is scaled as a whole."""
+        return
+
+    def weights(self, tiles: Tensor, cut: Geometry, per_row: bool, scale: Tensor | None = None) -> Programmed:
         """Programs tiles (R, G x C, M, N) by the data sheet's decomposition of W / a."""
         found = self.nominal.weights(tiles / self.amplitude.to(tiles), cut, per_row)
         return replace(found, worth=found.worth / self.reach, sums=tiles.sum(dim=-1))

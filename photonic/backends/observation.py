@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from photonic.backends.chip import Conditions, Measurement
-from photonic.backends.encoding import EncodedWeight, Sign
+from photonic.backends.encoding import EncodedWeight
+from photonic.backends.signs import Sign
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from photonic.backends import encoding
 from photonic.backends.base import Site
-from photonic.backends.encoding import Sign
 from photonic.backends.ends import ends
+from photonic.backends.signs import Sign
 from photonic.errors import RangeError, SpecError
 from photonic.records import ChipSpec
 

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from photonic.backends.encoding import Sign
+from photonic.backends.signs import Sign
 from photonic.errors import SpecError
 from photonic.physics import modulator
 from photonic.records import InputTransfer

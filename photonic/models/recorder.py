@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from photonic.backends.base import Backend
 from photonic.backends.calibrated import CalibratedBackend
 from photonic.backends.chip import Usage
-from photonic.backends.encoding import EncodedWeight, Sign, encode_weight, encode_weight_signs, per_output
+from photonic.backends.encoding import EncodedWeight, encode_weight, per_output
 from photonic.backends.observation import Observation
+from photonic.backends.signs import Sign, encode_weight_signs
 from photonic.errors import RangeError
 from photonic.models.histogram import Histogram
 from photonic.models.ranges import inputs_of

@@ -86,17 +86,24 @@ def test_any_transfer_is_inverted(name: str) -> None:
 
 
 def test_a_chip_without_signs() -> None:
-    """Weights on two outputs each, though an element is not quite dark: to within what it cannot do."""
+    """Weights on two outputs each, exactly, though no element is dark: what both have too much cancels."""
     spec = spec_of(**FINE, weight_code_range=(0.0, 255.0), response=Response(inputs=MZM, counts_per_d=(512.0,)))
     model = model_of(spec, neighbours=False)
     element = np.zeros((M, N, 2))
     element[..., 1] = 127 / 255 * (1 + 0.1 * np.random.default_rng(3).normal(size=(M, N)))
     element[..., 0] = 1e-4
     model = replace(model, element=element, curves=np.stack([np.ones(9), np.linspace(0, 255 / 127, 9)]))
-    assert error_of(backend_of(model), randn(1, 5, 17), randn(1, 9, 17, seed=1)) < 1e-3
-    bright = replace(model, element=element + np.array([0.02, 0.0]))
-    with pytest.raises(CalibrationError, match=r"no sign, .*down to 0\.020 only; expected at most 0\.00"):
-        backend_of(bright).matmul(randn(1, 5, 17), randn(1, 9, 17, seed=1))
+    for lift in (0.0, 0.03, 0.3):
+        bright = replace(model, element=element + np.array([lift, 0.0]))
+        for sign, size in (("auto", 17), ("offset", 17), ("space", 9)):
+            assert error_of(backend_of(bright, sign=sign), randn(1, 5, size), randn(1, 9, size, seed=1)) < 1e-8
+    weight = randn(1, 9, 17, seed=1)
+    weight[0, 4] = 0.0
+    assert float(backend_of(bright).matmul(randn(1, 5, 17), weight)[0, :, 4].abs().max()) == 0.0
+    stuck = element.copy()
+    stuck[2, 3] = 0.45, 0.02
+    with pytest.raises(CalibrationError, match=r"element \(2, 3\) was measured to reach weights from 0\.450"):
+        backend_of(replace(model, element=stuck)).matmul(randn(1, 5, 17), randn(1, 9, 17, seed=1))
 
 
 @pytest.mark.parametrize("groups", [1, 4])

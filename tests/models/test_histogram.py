@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from photonic.backends import encoding
-from photonic.backends.encoding import Sign
+from photonic.backends import encoding, signs
+from photonic.backends.signs import Sign
 from photonic.errors import RangeError, SpecError
 from photonic.models.histogram import Histogram
 from photonic.models.quantiser import Quantiser
@@ -142,7 +142,7 @@ def _through_the_chip(v: Tensor, transfer: InputTransfer, bits: int, sign: Sign)
     spec = ChipSpec(
         chip_id="one", n_outputs=1, n_inputs=1, input_bits=bits, input_code_range=(0, 2**bits - 1), response=response
     )
-    values = encoding.encode_input_signs(v.clone(), sign)
+    values = signs.encode_input_signs(v.clone(), sign)
     light = modulator.levels(transfer, encoding.input_codes(values, spec, response).double())
     levels = (light - transfer.level_min) / (1 - transfer.level_min)
     return 2 * levels - 1 if sign == "offset" else levels

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from photonic.backends import encoding
+from photonic.backends import signs
 from photonic.backends.base import (
     Backend,
     ConvGeometry,
@@ -206,8 +206,8 @@ class TwinBackend(Backend):
             self._count(prepared, x.shape[1] * light.readings * self._options.shots, found)
             y = statistics.outputs(light, again, prepared, common, self._streams.draws)
         # with two shots the difference is taken already
-        signs = "plain" if plan.inputs == "time" else plan.inputs
-        return encoding.decode_signs(y, prepared.sums, signs, plan.weights) * plan.scale
+        sign: signs.Sign = "plain" if plan.inputs == "time" else plan.inputs
+        return signs.decode_signs(y, prepared.sums, sign, plan.weights) * plan.scale
 
     def _matmul_vjp(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Pullback]:
         """The product and the pullback of its mean response, rounding taken as straight through."""

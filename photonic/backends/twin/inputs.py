@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from photonic.backends import encoding
+from photonic.backends import signs
 from photonic.backends.channels import Channels
 from photonic.backends.compensation import Compensation
 from photonic.backends.encoding import Encoder, Geometry
@@ -62,13 +62,13 @@ class Inputs:
         values = plan.scaled(x)
         two = plan.inputs == "time"
         if self.encoder.by_image:
-            values = values if two else encoding.encode_input_signs(values, plan.inputs)
+            values = values if two else signs.encode_input_signs(values, plan.inputs)
             return InputCodes((self.by_value(values, two_sided=two),), two)
         # each channel has a code of its own for 0, which no sign can tell from another
         if two:
             parts: tuple[Tensor, ...] = (values.clamp(min=0.0), values.neg().clamp_(min=0.0))
         else:
-            parts = (encoding.encode_input_signs(values, plan.inputs),)
+            parts = (signs.encode_input_signs(values, plan.inputs),)
         return InputCodes(tuple(self.encoder.inputs(part, cut).to(x.dtype) for part in parts))
 
     def by_value(self, values: Tensor, *, two_sided: bool) -> Tensor:

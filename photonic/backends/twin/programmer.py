@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from photonic.backends import encoding
+from photonic.backends import encoding, signs
 from photonic.backends.encoding import Encoder, Geometry, Programmed
 from photonic.backends.plans import EncodingOptions, Plan
 from photonic.backends.twin.prepared import Noise, Prepared, prepare
@@ -108,7 +108,7 @@ class Programmer:
             by_tile: whether it is read tile by tile.
         """
         # a device's hidden truth lives on the CPU, and so does its programming
-        signed = encoding.encode_weight_signs(weight.cpu(), *plan.signs)
+        signed = signs.encode_weight_signs(weight.cpu(), *plan.signs)
         cut = Geometry.of(self.encoder.spec, *signed.shape)
         setting: Tensor | float = (self.options.analog_gain or 1.0) if gains is None else gains.cpu()
         nominal = encoding.nominal_gain(cut, self.encoder, setting, signed)
@@ -139,18 +139,14 @@ class Programmer:
         per_row, dtype = self.options.weight_scale == "row", gain.counts_per_d.dtype
         # counts for D of this device, over what its calibration says
         relative = gain.counts_per_d.squeeze(1).transpose(0, 1) / nominal
-        step = max(1, PREPARED_ELEMENTS // (cut.groups * cut.inputs) // cut.m)
         blocks: Blocks | None = None
         parts = []
-        for first in range(0, cut.rows, step):
-            part = signed[:, first * cut.m : (first + step) * cut.m]
-            here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
-            found = self.encoder.weights(encoding.tile_weight(part, here), here, per_row)
+        for first, here, found in encoding.programmed_blocks(signed, cut, self.encoder, per_row, PREPARED_ELEMENTS):
             codes = found.codes.transpose(0, 1).flatten(2).flatten(0, 1)  # a column's tiles side by side
             w_d, w_s, constant = self.evaluation.programmed(codes, cut.n, None, self._around(cut, here.rows), dtype)
             if blocks is None:
                 blocks = Blocks.of(cut, w_d.shape[-1], w_s, constant, dtype)
-            some = relative if len(relative) == 1 else relative[first : first + step]
+            some = relative if len(relative) == 1 else relative[first : first + here.rows]
             blocks.fill(first, w_d, w_s, found.worth * some)
             parts.append((found.worth, found.sums, found.dark))
         assert blocks is not None  # noqa: S101 - a weight has rows
