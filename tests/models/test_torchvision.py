@@ -46,7 +46,7 @@ def _gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return y.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith("swin")) for n in NAMES])
 def test_models_equal_their_unconverted_selves_on_an_ideal_chip(name: str) -> None:
     """Eval and train, forward and backward; no product of a converted layer goes past the chip."""
     theirs = _model(name)
@@ -85,7 +85,7 @@ def test_grouped_convolutions_are_one_call() -> None:
     assert Counter(row.usage.calls for row in photonic.routes(model)).keys() == {1}
 
 
-@pytest.mark.parametrize("name", ["swin_t", "swin_v2_t"])
+@pytest.mark.parametrize("name", ["swin_t", pytest.param("swin_v2_t", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("globs", ["*.qkv", "*.proj", "features.1.0.attn.*"])
 def test_window_attention_calls_its_children(name: str, globs: str) -> None:
     """torchvision multiplies with their weights; converted, one or both, they are called, once each."""
