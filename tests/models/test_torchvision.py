@@ -20,7 +20,8 @@ torchvision = pytest.importorskip("torchvision")
 # image size and batch, as small as the network takes
 SIZES = {"resnet18": (64, 2), "mobilenet_v3_small": (64, 2), "swin_t": (64, 2), "swin_v2_t": (64, 1)}
 SIZES |= {"vgg11": (32, 2), "vit_b_16": (224, 1)}
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in ("vgg11", "vit_b_16") else name for name in SIZES]
+SLOW = "vgg11", "vit_b_16", "swin_t", "swin_v2_t"
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SIZES]
 # no draws in training: the two models are compared
 STILL = {"vgg11": {"dropout": 0.0}, "mobilenet_v3_small": {"dropout": 0.0}}
 
@@ -46,7 +47,7 @@ def _gradients(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return y.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith("swin")) for n in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_models_equal_their_unconverted_selves_on_an_ideal_chip(name: str) -> None:
     """Eval and train, forward and backward; no product of a converted layer goes past the chip."""
     theirs = _model(name)
