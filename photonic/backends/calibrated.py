@@ -40,7 +40,8 @@ class CalibratedBackend(Backend):
             non-negative and "time" otherwise; "time" is two shots, "space" twice the inputs, "offset" one shot of
             doubled noise.
         shots: evaluations averaged for every product; noise falls as 1 / sqrt(shots).
-        weight_scale: "row" scales each output of each tile to full scale, "tile" each tile.
+        weight_scale: "row" scales each output of each tile to full scale, "tile" each tile. On a measured chip without
+            signs whose weights do not reach 0 it is each output of each tile, the same for its two rows.
         analog_gain: a setting that the chip offers before its ADC, or None.
         name: the spec string that opens this backend again.
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from photonic.backends import adcvolts
 from photonic.backends.channels import Channels
 from photonic.backends.elements import Elements
-from photonic.backends.encoding import Encoder, Geometry, Nominal, Programmed, nonzero
+from photonic.backends.encoding import Encoder, Geometry, Nominal, Programmed, nonzero, tile_weight
 from photonic.backends.meshcompensation import MeshCompensation
 from photonic.backends.rounding import balanced
 from photonic.errors import ArraysError, CalibrationError
@@ -95,16 +96,22 @@ class Compensation:
         """(M,) z."""
         return tuple(self.calibration.arrays["zero_count"].tolist())
 
-    def row_scale(self, weight: Tensor) -> Tensor | None:
-        """Where weights have no sign, one row holds the positive weights of an output and another the negative ones.
+    def row_scale(self, weight: Tensor, cut: Geometry) -> Tensor | None:
+        """Where weights have no sign and do not reach 0: one scale for the two rows of an output, in each column tile.
 
-        Their elements hardly reach 0; what both rows have too much cancels in the difference, if they have one scale.
+        One row holds its positive weights, the other its negative ones. What both have too much (``Elements.lift``)
+        cancels in the difference, if it is the same.
         """
-        if self.spec.signed_weights:
+        elements = self._elements_of(cut, weight)
+        if elements.lift == 0:
             return None
-        peaks: Tensor = weight.amax(-1).unflatten(1, (2, -1)).amax(1).repeat(1, 2)
-        reach = self._elements_of(Geometry.of(self.spec, *weight.shape), weight).reach
-        return peaks / reach
+        tiles = tile_weight(weight, cut)
+        needed: Tensor = (tiles / (elements.highest - elements.lift)).amax(-1)  # (R, G C, m)
+        rows = needed.unflatten(1, (cut.groups, cut.columns)).permute(1, 2, 0, 3).flatten(2)[..., : cut.outputs]
+        both = rows.unflatten(2, (2, -1)).amax(2).repeat(1, 1, 2)
+        padded = F.pad(both, (0, cut.rows * cut.m - cut.outputs))
+        scale: Tensor = padded.unflatten(2, (cut.rows, cut.m)).permute(2, 0, 1, 3).flatten(1, 2)
+        return scale
 
     def weights(self, tiles: Tensor, cut: Geometry, per_row: bool, scale: Tensor | None = None) -> Programmed:
         """Programs tiles (R, G x C, m, n) at the upper left of the chip; formulas in the module's docstring.
@@ -137,6 +144,8 @@ class Compensation:
         if self.spec.weight_bits is None:
             return fine
         codes = fine.round()
+        if self.spec.signed_inputs:
+            return codes  # whose mean is 0: nothing to balance
         off = elements.weights(codes)[..., : wanted.shape[-1]].sub_(wanted).mul_(used)
         return balanced(fine, codes, off, steps.mul_(used))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -107,15 +108,14 @@ class Elements:
             needed = torch.maximum(needed, weights / self.lowest)
         return needed.amax(dim=-1 if per_row else (-2, -1), keepdim=True)
 
-    @property
+    @cached_property
     def lift(self) -> float:
-        """The weight that stands for 0, where weights have no sign: the least that all elements can have."""
-        return 0.0 if self.spec.signed_weights else max(0.0, float(self.lowest.max()))
+        """The weight that stands for 0: the least that all elements can have, where weights have no sign.
 
-    @property
-    def reach(self) -> float:
-        """The weight that stands for 1 beyond ``lift``, where weights have no sign."""
-        return float(self.highest.min()) - self.lift
+        0 where all elements are dark to within a step of their codes.
+        """
+        least, (low, high) = float(self.lowest.max()), self.spec.weight_code_range
+        return 0.0 if self.spec.signed_weights or least <= 1.0 / (high - low) else least
 
     def codes(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (T, m, n) of weights that are in reach, and what one code further adds to each weight.
@@ -174,7 +174,7 @@ class Elements:
         share = ((wanted - left_value) / rise).clamp_(0, 1)
         low, high = self.spec.weight_code_range
         spacing = (high - low) / (self.nodes.shape[1] - 1)
-        codes = (share + (right - 1)) * spacing + low
+        codes = ((share + (right - 1)) * spacing + low).clamp_(low, high)  # a rounding error, at the ends
         return codes.T.reshape(weights.shape), rise.div_(spacing).T.reshape(weights.shape)
 
     def _curve(self, index: int, codes: Tensor) -> Tensor:
@@ -243,15 +243,26 @@ def _check_reach(spec: ChipSpec, lowest: Tensor, highest: Tensor, taken: float) 
             f"chip {spec.chip_id}: neighbours may take {taken:.2f} of an element's weight, which leaves nothing to "
             "program; expected less than 1; calibrate again, or use the nominal calibration"
         )
-    # without signs all elements must go from one weight to another, whichever
-    floor = -LEAST_REACH if spec.signed_weights else float(highest.min()) - LEAST_REACH
-    short = torch.minimum(highest - LEAST_REACH, floor - lowest)
-    if float(short.min()) >= 0:
+    # without signs all elements must have weights in common, whichever
+    lift = 0.0 if spec.signed_weights else max(0.0, float(lowest.max()))
+    least = lift + LEAST_REACH
+    if float(highest.min()) >= least and (not spec.signed_weights or float(lowest.max()) <= -LEAST_REACH):
         return
-    i, j = divmod(int(short.argmin()), short.shape[1])
+    i, j, floor = _worst(spec, lowest, highest)
     raise CalibrationError(
         f"chip {spec.chip_id}: element ({i}, {j}) was measured to reach weights from {float(lowest[i, j]):.3f} to "
         f"{float(highest[i, j]):.3f} whatever its neighbours hold; expected at most {floor:g} to at least "
-        f"{LEAST_REACH:g}. It is stuck or dead, or neighbours take too much: repair the chip, or use its nominal "
-        "calibration, which does not know of it"
+        f"{floor + LEAST_REACH if not spec.signed_weights else LEAST_REACH:g}. It is stuck or dead, or neighbours take "
+        "too much: repair the chip, or use its nominal calibration, which does not know of it"
     )
+
+
+def _worst(spec: ChipSpec, lowest: Tensor, highest: Tensor) -> tuple[int, int, float]:
+    """The element that holds weights back, and what it should go down to."""
+    if spec.signed_weights:
+        at = int(torch.minimum(highest, -lowest).argmin())
+        return (*divmod(at, lowest.shape[1]), -LEAST_REACH)
+    # the darkest at its highest, or the brightest at its lowest: which of them is farther from most
+    dark, bright = float(highest.median() - highest.min()), float(lowest.max() - lowest.median())
+    at = int(highest.argmin() if dark > bright else lowest.argmax())
+    return (*divmod(at, lowest.shape[1]), max(0.0, float(lowest.median())))

@@ -22,9 +22,6 @@ from photonic.physics import modulator, svdmesh
 from photonic.physics.many import many
 from photonic.records import ChipSpec, Response
 
-# plain: as it is; time: positive and negative parts one after the other; space: side by side on twice the inputs (or
-# outputs, for weights); offset: shifted into [0, 1]
-
 
 @dataclass(frozen=True)
 class Geometry:
@@ -133,8 +130,8 @@ class Encoder(Protocol):
     def zero_count(self) -> tuple[float, ...]:
         """One value, or one for each output."""
 
-    def row_scale(self, weight: Tensor) -> Tensor | None:
-        """(G, M) by which rows of a weight (G, M, N) must be divided, where they are not free in it; None: they are."""
+    def row_scale(self, weight: Tensor, cut: Geometry) -> Tensor | None:
+        """(R, G x C, m) by which rows of a weight's (G, M, N) tiles must be divided; None: they are free in it."""
 
     def weights(self, tiles: Tensor, cut: Geometry, per_row: bool, scale: Tensor | None = None) -> Programmed:
         """Programs tiles (R, G x C, m, n), each scaled to full scale or, with ``per_row``, each of its rows.
@@ -180,7 +177,7 @@ class Nominal:
         """As the response has them."""
         return self.response.zero_count
 
-    def row_scale(self, weight: Tensor) -> None:
+    def row_scale(self, weight: Tensor, cut: Geometry) -> None:
         """Rows are free: an element's weight may be 0."""
         return
 
@@ -302,19 +299,14 @@ def programmed_blocks(
     Yields:
         Number of the first row tile of a block, the block's tiling, and its tiles.
     """
-    scale, step = encoder.row_scale(weight), max(1, elements // (weight.shape[0] * weight.shape[2]) // cut.m)
+    step = max(1, elements // (weight.shape[0] * weight.shape[2]) // cut.m)
+    scale = encoder.row_scale(weight, cut)
     for first in range(0, cut.rows, step):
         rows = slice(first * cut.m, (first + step) * cut.m)
         part = weight[:, rows]
         here = replace(cut, outputs=part.shape[1], rows=-(-part.shape[1] // cut.m))
-        each = None if scale is None else _tile_rows(scale[:, rows], here)
+        each = None if scale is None else scale[first : first + step]
         yield first, here, encoder.weights(tile_weight(part, here), here, per_row, each)
-
-
-def _tile_rows(values: Tensor, cut: Geometry) -> Tensor:
-    """(G, M) to (R, G x C, m), the same in all columns."""
-    padded = F.pad(values, (0, cut.rows * cut.m - values.shape[1]))
-    return padded.view(cut.groups, cut.rows, cut.m).transpose(0, 1).repeat_interleave(cut.columns, dim=1)
 
 
 def _programmed(weight: Tensor, cut: Geometry, encoder: Encoder, per_row: bool, dtype: torch.dtype) -> Programmed:

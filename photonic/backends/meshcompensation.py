@@ -90,7 +90,7 @@ class MeshCompensation:
         """(M,) z."""
         return self.nominal.zero_count
 
-    def row_scale(self, weight: Tensor) -> None:
+    def row_scale(self, weight: Tensor, cut: Geometry) -> None:
         """A program is scaled as a whole."""
         return
 

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+# plain: as it is; time: positive and negative parts one after the other; space: side by side on twice the inputs (or
+# outputs, for weights); offset: shifted into [0, 1]
 Sign = Literal["plain", "time", "space", "offset"]
 
 

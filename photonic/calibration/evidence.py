@@ -214,21 +214,22 @@ def drift_with_singles(
         parts: readings by purpose.
         fit: of readings of one vector, gains before the ADC.
     """
-    drift, alone = fit.model, "of readings of one vector"
+    drift = fit.model
+    alone = f"{'none found in' if drift.kind == 'none found' else 'of'} readings of one vector"
     taken = [item for name in SINGLE for item in parts.get(name, ())]
-    spacing_s = shot_s(model.spec, taken) if taken else 0.0
-    lags = lags_of(drift, spacing_s, min((len(item.counts) for item in taken), default=0))
+    spacing_s = shot_s(model.spec, taken)
+    lags = lags_of(drift, spacing_s, min(len(item.counts) for item in taken))
     if lags is None or fit.covariance is None:
         return drift, alone
     theta = np.array([getattr(noise, name) for name in TERMS])
     seen = gain_correlations(_shots(model, taken), _receivers(model, DriftModel(), 1.0), theta, lags)
     if seen is None:
         return drift, alone
-    drift, chance = together(fit, seen, spacing_s)
-    if chance < _AGREES:
+    both, chance = together(fit, seen, spacing_s)
+    if both is None:
         return drift, f"{alone}; single readings differ from them, p = {chance:.2g}"
     said = f"of readings of one vector and of single ones, which agree: p = {chance:.2g}"
-    return with_repeats(model.spec, drift, spacing_s), said
+    return with_repeats(model.spec, both, spacing_s), said
 
 
 def agreement(found: Equations, covariance: Array, free: tuple[int, ...]) -> float:

@@ -108,7 +108,7 @@ def _drift(seen: Seen, parts: Mapping[str, list[Taken]]) -> tuple[DriftModel, st
     spec, model, series = seen.response.model.spec, seen.response.model, parts.get("allan", [])
     found = drift_of(spec, parts.get("reference", []), series[0] if series else None, model.zero)
     if not series:
-        return found.model, "of readings of one vector"
+        return found.model, "of references alone"
     found = found._replace(model=through_adc(spec, series[0], model, seen.noise, found.model))
     return drift_with_singles(model, seen.noise, parts, found)
 

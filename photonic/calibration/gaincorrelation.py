@@ -108,8 +108,8 @@ def gain_correlations(
     return Correlations(lags, value[1:], np.asarray(off.T @ off * (len(off) / (len(off) - 1))), float(value[0]))
 
 
-def together(fit: DriftFit, seen: Correlations, spacing_s: float) -> tuple[DriftModel, float]:
-    """The drift that both favour, and the probability of a larger disagreement; that of ``fit`` where they disagree.
+def together(fit: DriftFit, seen: Correlations, spacing_s: float) -> tuple[DriftModel | None, float]:
+    """The drift that both favour, None where they disagree, and the probability of a larger disagreement.
 
     Args:
         fit: an AR(1) process, with the covariance of its logarithms.
@@ -118,7 +118,7 @@ def together(fit: DriftFit, seen: Correlations, spacing_s: float) -> tuple[Drift
     """
     model = fit.model
     if fit.covariance is None or model.time_s is None:
-        return model, 1.0
+        return None, 1.0
     start = np.array([2 * math.log(model.sigma), math.log(model.time_s / spacing_s)])
     weights, size = seen.weights(*np.exp(start)), float(seen.total)
     prior, root = np.linalg.inv(np.linalg.cholesky(fit.covariance)), np.linalg.cholesky(weights).T
@@ -130,7 +130,7 @@ def together(fit: DriftFit, seen: Correlations, spacing_s: float) -> tuple[Drift
     found = least_squares(left, np.append(start, 0.0))
     chance = float(chi2.sf(2 * found.cost, len(seen.lags) - 1))
     if chance < _AGREES:
-        return model, chance
+        return None, chance
     # errors by the scatter of the settings, whatever the weights
     inverse, pulled = np.linalg.inv(found.jac.T @ found.jac), found.jac[2:].T @ root
     spread = found.jac[:2].T @ found.jac[:2] + pulled @ seen.covariance @ pulled.T

@@ -10,7 +10,7 @@ takes of an element's light moves its weight towards t: 1 in a bank of rings, wh
 the other arm; far away, t makes the term a sum.
 
 Only products are identified, so the gauge is fixed: mean of p is 1, mean of e_ij1 over j is 1 in each row, the line
-through s over all codes is code / code_one, and what elements differ by, e_ijq with q > 1, is 0 on average.
+through s over all codes is code / code_one, and what elements differ by, e_ijq with q > 1, is 0 on average within its errors.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from photonic.physics.receiver import own_noise_of
 from photonic.records import Calibration, ChipSpec, InputTransfer
 
 Array = NDArray[np.float64]
@@ -130,6 +131,9 @@ class ChipModel:
         Args:
             calibration: measured, of a chip with a code for each weight.
             spec: of that chip.
+
+        Raises:
+            ArraysError: noise of outputs that the chip does not have.
         """
         a = calibration.arrays
         inputs = Inputs(spec.response.inputs, a["inverse_v_pi"], a["bias_rad"], float(a["level_min"][0]))
@@ -146,7 +150,7 @@ class ChipModel:
             target=float(a["neighbour_target"][0]),
             power_law=a["power_law"],
             transitions=a.get("transitions"),
-            own_noise=a.get("own_noise"),
+            own_noise=own_noise_of(spec, a),
         )
 
     @property

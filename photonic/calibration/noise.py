@@ -195,7 +195,7 @@ def variance(noise: NoiseModel, S: Array, D: Array, own: Array | None = None) ->
 def receivers(noise: NoiseModel, S: Array, own: Array | None) -> Array:
     """The part of ``variance`` that outputs do not share."""
     thermal, shot = (1.0, 1.0) if own is None else own
-    return np.asarray(thermal * (noise.thermal + noise.converter) + shot * noise.shot * S)
+    return np.asarray(thermal * noise.thermal + noise.converter + shot * noise.shot * S)
 
 
 def compare(fits: Mapping[str, NoiseFit]) -> Choice:

@@ -131,6 +131,6 @@ def goodness_of(fit: ChipFit) -> dict[str, str]:
         "noise of single readings": fit.noise.singles,
         "what outputs share": f"D D^T and S S^T alone: p = {fit.noise.correlation_p:.3g}",
         "total power": f"{fit.power.best}" + ("" if fit.power.decided else " (not decided)"),
-        "drift": fit.drift_said or "none looked for",
+        "drift": fit.drift_said,
         "intensity noise": f"{fit.rin.best}" + ("" if fit.rin.decided else " (not decided)"),
     }

@@ -72,7 +72,10 @@ def response_errors(fit: ResponseFit) -> Mapping[str, Array]:
     }
     if fit.transfer is not None:
         found |= {"inverse_v_pi": fit.transfer.inverse_v_pi_se, "bias_rad": fit.transfer.bias_se}
-    return {f"{name}_se": errors for name, errors in found.items()}
+    stated = {f"{name}_se": errors for name, errors in found.items()}
+    if len(fit.model.offsets):
+        stated |= dict(zip(("neighbour_added", "neighbour_added_se"), fit.programming.added, strict=True))
+    return stated
 
 
 def _transfer_rows(fit: ResponseFit) -> list[Parameter]:
@@ -96,4 +99,4 @@ def _crosstalk_row(fit: ResponseFit) -> Parameter:
         note = f"no hypothesis predicts held-out settings better; a weight's own error is {limit:.1e}"
         return unknown("crosstalk", "weight", note=note)
     note = f"{found.crosstalk.name}; what a neighbour adds to a weight of 0 at an end of its codes"
-    return family("crosstalk", "weight", *found.added, note=note, array="neighbour")
+    return family("crosstalk", "weight", *found.added, note=note, array="neighbour_added")

@@ -21,7 +21,7 @@ from photonic.errors import ArraysError, CalibrationError
 from photonic.physics.device import Defects, Device
 from photonic.physics.fittedoptics import FittedOptics
 from photonic.physics.parameters import ChipParameters
-from photonic.physics.receiver import Receiver
+from photonic.physics.receiver import Receiver, own_noise_of
 from photonic.physics.transmitter import Transmitter
 from photonic.records import ChipSpec, DriftModel, EnergyModel, InputTransfer, NoiseModel, Response
 
@@ -187,7 +187,7 @@ def device_of(parameters: FittedParameters, transfer: InputTransfer, arrays: Map
         offset_d=a["zero_count"] / nominal,
         imbalance=torch.zeros(m, dtype=torch.float64),
         transitions=_transitions(parameters.measured, a.get("transitions")),
-        own_noise=_own_noise(parameters.measured, arrays.get("own_noise")),
+        own_noise=_own_noise(parameters.measured, arrays),
     )
     nothing = torch.zeros(m, n, dtype=torch.float64)
     return Device(optics, _transmitter(parameters, transfer, a), receiver, Defects(nothing.bool(), nothing))
@@ -293,16 +293,9 @@ def _checked(parameters: FittedParameters, arrays: Mapping[str, np.ndarray]) -> 
     return found
 
 
-def _own_noise(spec: ChipSpec, found: np.ndarray | None) -> Tensor | None:
-    """Factors of each output's thermal and shot noise."""
-    if found is None:
-        return None
-    if found.shape != (2, spec.n_outputs) or not (np.isfinite(found) & (found >= 0)).all():
-        raise ArraysError(
-            f"the record of {spec.chip_id}: own_noise must be {(2, spec.n_outputs)} factors of at least 0, found "
-            f"{found.shape}; calibrate again"
-        )
-    return torch.tensor(found, dtype=torch.float64)
+def _own_noise(spec: ChipSpec, arrays: Mapping[str, np.ndarray]) -> Tensor | None:
+    found = own_noise_of(spec, arrays)
+    return None if found is None else torch.tensor(found, dtype=torch.float64)
 
 
 def _transitions(spec: ChipSpec, found: Tensor | None) -> Tensor | None:

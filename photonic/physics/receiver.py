@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from photonic.errors import ArraysError
 from photonic.physics import converters
 from photonic.physics.parameters import ChipParameters
+from photonic.records import ChipSpec
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,23 @@ class Receiver:
             imbalance=p.arm_imbalance_spread * normal(),
             transitions=_transitions(p, generator),
         )
+
+
+def own_noise_of(spec: ChipSpec, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
+    """(2, M) thermal and shot noise of each output that a record holds; None: all alike.
+
+    Raises:
+        ArraysError: of another shape, or not numbers of at least 0.
+    """
+    found = arrays.get("own_noise")
+    if found is None:
+        return None
+    if found.shape != (2, spec.n_outputs) or not (np.isfinite(found) & (found >= 0)).all():
+        raise ArraysError(
+            f"the record of {spec.chip_id}: own_noise must be {(2, spec.n_outputs)} factors of at least 0, found "
+            f"{found.shape}; calibrate again"
+        )
+    return found
 
 
 def _transitions(p: ChipParameters, generator: torch.Generator) -> Tensor | None:

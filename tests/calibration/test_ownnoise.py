@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 import photonic
+from photonic.calibration.model import ChipModel
 from photonic.calibration.noise import TERMS, NoiseData, fit_noise, receivers, variance
 from photonic.calibration.ownnoise import own_noise
+from photonic.errors import ArraysError
 from photonic.records import Calibration, NoiseModel
 from photonic.testing import OnlyMeasured
+from tests.calibration.synthetic import calibration_of
 
 GAIN, RANGE = 512.0, (-128.0, 127.0)
 NOISE = NoiseModel(thermal=0.29 / GAIN**2, shot=0.43 / GAIN**2, rin=4.2 / GAIN**2)
@@ -83,6 +86,17 @@ def test_variances_are_the_outputs_own() -> None:
     expected = own[0] * NOISE.thermal + own[1] * NOISE.shot * 0.5 + shared
     assert variance(NOISE, s, d, own)[0] == pytest.approx(expected)
     assert variance(NOISE, s, d)[0] == pytest.approx(NOISE.variance(0.5, 0.1))
+    # the ADCs are alike
+    converted = NOISE.model_copy(update={"converter": 3e-6})
+    assert variance(converted, s, d, own)[0] == pytest.approx(expected + 3e-6)
+
+
+def test_factors_of_another_chip_are_refused() -> None:
+    record = calibration_of()
+    assert record.spec is not None
+    for wrong in (np.ones((2, 5)), np.ones((2, 1)), np.full((2, 16), -1.0), np.full((2, 16), np.nan)):
+        with pytest.raises(ArraysError, match="own_noise must be"):
+            ChipModel.of(record.replaced(arrays={**record.arrays, "own_noise": wrong}), record.spec)
 
 
 @pytest.mark.slow
