@@ -10,7 +10,8 @@ takes of an element's light moves its weight towards t: 1 in a bank of rings, wh
 the other arm; far away, t makes the term a sum.
 
 Only products are identified, so the gauge is fixed: mean of p is 1, mean of e_ij1 over j is 1 in each row, the line
-through s over all codes is code / code_one, and what elements differ by, e_ijq with q > 1, is 0 on average within its errors.
+through s over all codes is code / code_one, and what elements differ by, e_ijq with q > 1, is 0 on average, within
+its errors.
 """
 
 from __future__ import annotations
