@@ -263,6 +263,8 @@ def with_believed_curves(spec: ChipSpec, settings: Sequence[Setting], known: Res
         alone = programming.sorted_curves(programming.fit_programming(spec, train, bare.crosstalk, bare))
         if not _clearly(programming.misfit(spec, test, alone) - programming.misfit(spec, test, found), _CLEAR):
             found = alone
+    # in the documented gauge: else the curve of all has a part of those that go, and misses them
+    found = programming.fit_elements(spec, train, replace(found, curves=programming.centred(found, line)))
     while len(found.curves) > 2:
         less = replace(found, curves=found.curves[:-1], raw=found.raw[..., :-1])
         fewer = programming.fit_elements(spec, train, less)
