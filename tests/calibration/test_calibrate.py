@@ -205,6 +205,7 @@ def test_outputs_in_another_order_are_named() -> None:
         photonic.calibrate(Swapped(chip), seed=1)
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path) -> None:
     """calibrate, refit, verify and what they refuse: exit codes and JSON."""
     run, record, page = CliRunner(), tmp_path / "chip.json", tmp_path / "chip.html"

@@ -55,7 +55,9 @@ def seen(seed: int, fit: DriftFit, sigma: float, time: float, **options: float) 
     return found
 
 
-@pytest.mark.parametrize("time", [1.5, 6.0, 14.0])
+@pytest.mark.parametrize(
+    "time", [pytest.param(1.5, marks=pytest.mark.slow), 6.0, pytest.param(14.0, marks=pytest.mark.slow)]
+)
 def test_covariances_are_those_of_the_drift(time: float) -> None:
     """Neither outputs' own noise nor intensity noise has a part; an error of the response is one for all lags."""
     sigma, z = 0.005, list[float]()
@@ -67,6 +69,7 @@ def test_covariances_are_those_of_the_drift(time: float) -> None:
     assert np.sqrt(np.mean(np.square(z))) == pytest.approx(1.0, abs=0.3)
 
 
+@pytest.mark.slow
 def test_both_together_are_within_their_errors_and_better() -> None:
     sigma, time, errors, alone, inside = 0.005, 6.0, [], [], []
     for seed in range(200, 224):
