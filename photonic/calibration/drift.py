@@ -95,7 +95,8 @@ def fit_drift(times_s: Array, gain: Array, block_s: float | None = None) -> Drif
         time_interval_s=_interval(time_s, float(errors[1])), block_s=block_s,
     )  # fmt: skip
     factor = math.inf if model.time_interval_s is None else model.time_interval_s[1] / time_s
-    known = covariance[:2, :2] if np.isfinite(errors[:2]).all() else None
+    sure = np.isfinite(errors[:2]).all() and np.linalg.eigvalsh(covariance[:2, :2]).min() > 0
+    known = covariance[:2, :2] if sure else None
     return DriftFit(model, bic, size * size_se, factor, None, noise, known)
 
 

@@ -98,8 +98,8 @@ def fit_readings(spec: ChipSpec, taken: Sequence[Taken]) -> ChipFit:
 def _with_drift(response: ResponseFit, drift: DriftModel, taken: Sequence[Taken]) -> ResponseFit:
     """The response with errors of its gains that count how far the gain drifted, for all outputs alike, meanwhile."""
     times = [item.clock_s for item in taken]
-    share = variance_of_mean(drift, max(times) - min(times))
-    gain = np.hypot(response.errors.gain, np.abs(response.model.gain) * share**0.5)
+    variance = variance_of_mean(drift, max(times) - min(times))
+    gain = np.hypot(response.errors.gain, np.abs(response.model.gain) * variance**0.5)
     return replace(response, errors=replace(response.errors, gain=gain))
 
 

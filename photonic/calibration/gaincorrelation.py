@@ -119,6 +119,8 @@ def together(fit: DriftFit, seen: Correlations, spacing_s: float) -> tuple[Drift
     model = fit.model
     if fit.covariance is None or model.time_s is None:
         return None, 1.0
+    if seen.total <= model.sigma**2:
+        return None, 0.0  # single shots vary by less than the drift alone would make them
     start = np.array([2 * math.log(model.sigma), math.log(model.time_s / spacing_s)])
     weights, size = seen.weights(*np.exp(start)), float(seen.total)
     prior, root = np.linalg.inv(np.linalg.cholesky(fit.covariance)), np.linalg.cholesky(weights).T
